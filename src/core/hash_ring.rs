@@ -1,0 +1,1 @@
+//! Consistent hashing of users over backends (docs/protocol/placement.md, hash ring).

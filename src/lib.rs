@@ -1,0 +1,18 @@
+//! Homing, a mail director: all simultaneous connections of one user go to the same backend.
+//!
+//! Four layers, each of which may use only those above it in this list:
+//!
+//! | layer | what it is | may use |
+//! |---|---|---|
+//! | [`core`] | the decisions: user hash, hash ring, user table, lookups | nothing |
+//! | [`wire`] | codecs: bytes to messages and back | `core`'s vocabulary |
+//! | [`settings`] | every setting, its default and range; import of a Dovecot configuration | `core`, `wire` |
+//! | [`shell`] | sockets, executors, clocks, signals: the only layer that knows glommio | all |
+//!
+//! `core` and `wire` hold no socket, clock, random number, thread, lock, async or unsafe code.
+//! `src/core/LIFECYCLE.md` tells the life of a login from beginning to end.
+
+pub mod core;
+pub mod settings;
+pub mod shell;
+pub mod wire;

@@ -1,0 +1,3 @@
+//! Arguments, settings, executors.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Codecs: total functions from bytes to messages, or "incomplete", or a typed error.
