@@ -30,3 +30,5 @@ mod support {
 mod errors;
 #[path = "settings/good.rs"]
 mod good;
+#[path = "settings/importing.rs"]
+mod importing;

@@ -79,6 +79,13 @@ pub fn parse(kind: Kind, text: &str, max: u64) -> Result<Value, String> {
     }
 }
 
+/// The number of a setting that is written as a bare number.
+pub(crate) fn parse_number(kind: Kind, text: &str) -> Option<u64> {
+    (kind == Kind::Uint)
+        .then(|| text.trim().parse().ok())
+        .flatten()
+}
+
 fn plain(text: &str) -> Result<String, String> {
     match text.chars().find(|c| c.is_control()) {
         Some(c) => Err(format!("The control character {c:?} is not accepted")),

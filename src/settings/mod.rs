@@ -8,6 +8,7 @@
 //! | [`load`] | a TOML file to [`Settings`], or everything that is wrong with it |
 //! | `servers`, `listener` | the two server lists; the `[[listener]]` tables |
 //! | [`diff`] | what a reload would change, and whether it can |
+//! | [`import`] | a Dovecot 2.3 configuration to a settings file |
 //!
 //! The grammar is in docs/protocol/configuration.md. Only [`network`] asks the system anything
 //! (names, own addresses), and a caller can put something else in its place.
@@ -16,6 +17,7 @@ pub mod address;
 pub mod classify;
 pub mod diff;
 mod document;
+pub mod import;
 pub mod kinds;
 mod listener;
 mod load;
@@ -26,6 +28,7 @@ mod servers;
 pub mod table;
 
 pub use diff::{Change, diff};
+pub use import::import_dovecot;
 pub use load::{Loaded, Sockets, load, load_with, parse};
 pub use problem::Problem;
 pub use table::reference;
