@@ -32,3 +32,5 @@ mod errors;
 mod good;
 #[path = "settings/importing.rs"]
 mod importing;
+#[path = "settings/total.rs"]
+mod total;

@@ -190,12 +190,13 @@ fn split(
     let written = &problems.text()[span.clone()];
     let offset = written.find(text).filter(|_| !text.is_empty());
     let place = |at: usize| span.start + offset.map_or(0, |o| o + at);
-    if let Some(at) = text.find(|c: char| c == ',' || c == ';' || c.is_control()) {
-        let found = match &text[at..at + 1] {
-            "\t" => "a tab",
-            "," => "a comma",
-            ";" => "a semicolon",
-            "\n" => "a line break",
+    let separator = |c: &char| matches!(c, ',' | ';') || c.is_control();
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| separator(c)) {
+        let found = match c {
+            '\t' => "a tab",
+            ',' => "a comma",
+            ';' => "a semicolon",
+            '\n' => "a line break",
             _ => "a control character",
         };
         let what = format!("Items are separated by blanks only, here is {found}");

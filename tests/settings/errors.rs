@@ -290,6 +290,10 @@ fn backends() {
         "'''10.0.0.1\n10.0.0.2'''",
         "Items are separated by blanks only, here is a line break",
     );
+    check_backends(
+        "\"::1\\u0085\"",
+        "Items are separated by blanks only, here is a control character",
+    );
     check_backends("5", "An integer is neither a string nor an array");
     let text = "director_mail_servers = [\n '10.0.0.1',\n 5 ]";
     assert_eq!(
