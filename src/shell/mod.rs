@@ -1,1 +1,7 @@
 //! The only code that knows glommio, sockets, clocks and signals.
+
+pub mod preflight;
+pub mod privileges;
+pub mod signals;
+pub mod sockets;
+pub mod systemd;
