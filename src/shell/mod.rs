@@ -2,6 +2,7 @@
 
 pub mod dovecot_log;
 pub mod dovecot_master;
+pub mod keeper;
 pub mod preflight;
 pub mod privileges;
 pub mod signals;

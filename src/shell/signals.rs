@@ -83,7 +83,7 @@ impl ControlSource {
     ///
     /// # Errors
     /// None expected; a broken descriptor.
-    pub fn next(&mut self) -> Result<Option<Notice>, Errno> {
+    pub fn notice(&mut self) -> Result<Option<Notice>, Errno> {
         while let Some(info) = self.signals.read_signal()? {
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
             if let Some((_, notice)) = HANDLED.iter().find(|(signal, _)| *signal as i32 == number) {
@@ -132,17 +132,17 @@ mod tests {
         block().unwrap();
         let (reader, writer) = std::io::pipe().unwrap();
         let mut source = ControlSource::new(Some(writer.into())).unwrap();
-        assert_eq!(source.next(), Ok(None));
+        assert_eq!(source.notice(), Ok(None));
         for (signal, notice) in HANDLED {
             pthread_kill(pthread_self(), signal).unwrap();
             assert!(readable(&source));
-            assert_eq!(source.next(), Ok(Some(notice)));
+            assert_eq!(source.notice(), Ok(Some(notice)));
         }
-        assert_eq!(source.next(), Ok(None));
+        assert_eq!(source.notice(), Ok(None));
         drop(reader);
         assert!(readable(&source));
-        assert_eq!(source.next(), Ok(Some(Notice::MasterGone)));
-        assert_eq!(source.next(), Ok(None));
+        assert_eq!(source.notice(), Ok(Some(Notice::MasterGone)));
+        assert_eq!(source.notice(), Ok(None));
         assert!(!readable(&source));
     }
 }
