@@ -3,10 +3,18 @@
 pub mod clock;
 pub mod cores;
 pub mod directory;
+pub mod dovecot_log;
+pub mod dovecot_master;
 pub mod epoll;
 pub mod io;
+pub mod keeper;
 mod log_limit;
+pub mod preflight;
+pub mod privileges;
 pub mod relay;
 mod serve;
+pub mod signals;
+pub mod sockets;
 pub mod stats;
+pub mod systemd;
 pub mod tier;

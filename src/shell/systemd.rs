@@ -1,0 +1,121 @@
+//! systemd: descriptors handed over by a socket unit or the descriptor store, and readiness.
+
+use std::env;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+/// The first handed-over descriptor.
+const FIRST: RawFd = 3;
+
+/// More than this many descriptors are a mistake: a listener each, and the settings have few.
+const LIMIT: usize = 256;
+
+/// The descriptors that systemd handed over, with their names (`FileDescriptorName=`, `unknown`
+/// without one), close-on-exec. Empty when the process was not started so. Call it once, first
+/// thing in `main`: it takes the descriptors into possession.
+pub fn adopted() -> Vec<(String, OwnedFd)> {
+    let Some(names) = parse(std::process::id(), |name| env::var(name).ok()) else {
+        return Vec::new();
+    };
+    let take = |(number, name): (RawFd, String)| {
+        // SAFETY: nothing else owns these: systemd opened them for us (LISTEN_PID says so), and
+        // nothing has been opened since that could have taken a number below the last of them.
+        let fd = unsafe { OwnedFd::from_raw_fd(number) };
+        let open = fcntl(&fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).is_ok();
+        if !open {
+            // The count was wrong; this number is not open and must not be closed later.
+            std::mem::forget(fd);
+            return None;
+        }
+        Some((name, fd))
+    };
+    (FIRST..).zip(names).filter_map(take).collect()
+}
+
+/// The names, one for each descriptor; `None` when they are not meant for this process.
+fn parse(pid: u32, var: impl Fn(&str) -> Option<String>) -> Option<Vec<String>> {
+    if var("LISTEN_PID")?.parse() != Ok(pid) {
+        return None;
+    }
+    let count: usize = var("LISTEN_FDS")?
+        .parse()
+        .ok()
+        .filter(|count| *count <= LIMIT)?;
+    let names = var("LISTEN_FDNAMES").unwrap_or_default();
+    let names = names
+        .split(':')
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned);
+    Some(
+        names
+            .chain(std::iter::repeat("unknown".to_owned()))
+            .take(count)
+            .collect(),
+    )
+}
+
+/// Tells systemd about a change, e.g. `READY=1`, `RELOADING=1`, `STOPPING=1`, `STATUS=text`.
+/// `Ok(false)`: nobody asked to be told. Not for a service of Dovecot's master: the variable it
+/// passes on is Dovecot's own.
+///
+/// # Errors
+/// The socket is not there or not ours to write to.
+pub fn notify(state: &str) -> io::Result<bool> {
+    match env::var("NOTIFY_SOCKET") {
+        Ok(path) if !path.is_empty() => notify_at(&path, state).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+fn notify_at(path: &str, state: &str) -> io::Result<()> {
+    let address = match path.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(path)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_meant_for_us_is_taken() {
+        let var = |name: &str| {
+            let value = match name {
+                "LISTEN_PID" => "17",
+                "LISTEN_FDS" => "3",
+                "LISTEN_FDNAMES" => "login:userdb",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        assert_eq!(parse(17, var).unwrap(), ["login", "userdb", "unknown"]);
+        assert_eq!(parse(18, var), None);
+        assert_eq!(parse(17, |_| None), None);
+        assert_eq!(
+            parse(17, |name| Some(
+                if name == "LISTEN_PID" { "17" } else { "-1" }.into()
+            )),
+            None
+        );
+    }
+
+    #[test]
+    fn readiness_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        notify_at(path.to_str().unwrap(), "READY=1").unwrap();
+        let mut bytes = [0; 32];
+        let length = socket.recv(&mut bytes).unwrap();
+        assert_eq!(&bytes[..length], b"READY=1");
+        assert!(notify_at(dir.path().join("none").to_str().unwrap(), "READY=1").is_err());
+    }
+}
