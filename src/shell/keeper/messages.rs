@@ -105,6 +105,7 @@ fn listener_of(
         mode,
         owner,
         group,
+        allow: Vec::new(),
     }
 }
 
