@@ -1,6 +1,7 @@
 //! The vocabulary of the director's decisions. Pure: time, seeds and events come in as values,
 //! effects go out as values.
 
+pub mod backends;
 pub mod hash_ring;
 pub mod ip_text;
 pub mod user_hash;
