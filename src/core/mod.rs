@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`user_hash`] | which number a user name has |
 //! | [`ip_text`] | how an address is written, and compared |
+//! | [`backends`] | the list of backends, its hash, its slots |
 //! | [`hash_ring`] | which backend a new user gets |
 //! | [`admission`] | how many new users are let in |
 //! | [`snapshot`] | what every lookup reads: backends, rings, ring state |
@@ -18,6 +19,7 @@
 use std::fmt;
 
 pub mod admission;
+pub mod backends;
 pub mod hash_ring;
 pub mod ip_text;
 pub mod lookup;
