@@ -1,0 +1,53 @@
+//! Coordinated omission: what a stalled target delays must be seen in full.
+
+use std::time::Duration;
+
+use crate::scripted::{Answer, director, plan, right};
+use loadgen::{Load, Plan};
+
+const STALL: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_stall_of_a_second_shows_in_the_percentiles() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = director(directory.path(), |number, id, user| match number {
+        1000 => Answer::Late(STALL, right(id, user)),
+        _ => Answer::Line(right(id, user)),
+    });
+    // Two seconds of arrivals. With eight in flight the generator itself can send only eight of
+    // the thousand that the stall delays: the others must be counted from when they should have
+    // been sent.
+    let load = Load::Open { rate: 1000.0 };
+    let report = loadgen::run(
+        &Plan {
+            load,
+            ..plan(&path)
+        },
+        |_| {},
+    )
+    .unwrap();
+    assert!(report.passed(), "{report}");
+    assert_eq!(report.latency.count, 2000);
+    assert!(report.generator.held_back >= 500, "{report}");
+    let second = STALL.as_secs_f64() * 1e6;
+    assert!(report.latency.max >= second * 0.98, "{report}");
+    // Half of all arrivals fall into the stall; their waits go down evenly from a second to none.
+    assert!(report.latency.p90 >= second * 0.6, "{report}");
+    assert!(report.latency.p99 >= second * 0.9, "{report}");
+
+    // A closed loop of the same target hides it: only what was in flight saw the stall.
+    std::fs::remove_file(&path).unwrap();
+    let path = director(directory.path(), |number, id, user| match number {
+        1000 => Answer::Late(STALL, right(id, user)),
+        _ => Answer::Line(right(id, user)),
+    });
+    let report = loadgen::run(&plan(&path), |_| {}).unwrap();
+    let slow = report
+        .histogram
+        .iter_recorded()
+        .filter(|step| step.value_iterated_to() > 900_000_000);
+    assert!(
+        (1..=8).contains(&slow.map(|step| step.count_at_value()).sum::<u64>()),
+        "{report}"
+    );
+}
