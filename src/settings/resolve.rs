@@ -10,6 +10,7 @@ use super::load::Sockets;
 use super::network::Network;
 use super::problem::Problems;
 use super::{FlushUri, RingTls, Settings, listener, servers, table};
+use crate::core::user_hash::Template;
 
 /// Longest lookup timeout in seconds that login processes wait for.
 const LOGIN_PATIENCE: u64 = 29;
@@ -304,22 +305,7 @@ impl Check<'_> {
 
 /// Checks the syntax of `director_username_hash`. Errors: one sentence.
 pub fn check_username_hash(template: &str) -> Result<(), String> {
-    let mut rest = template;
-    while let Some(start) = rest.find('%') {
-        rest = &rest[start + 1..];
-        let modifiers =
-            |c: char| c.is_ascii_digit() || matches!(c, '.' | '-') || "LUEXRHMDTN".contains(c);
-        let after = rest.trim_start_matches(modifiers);
-        let Some(variable) = after.chars().next() else {
-            return Err("It ends in the middle of a variable".to_owned());
-        };
-        rest = match variable {
-            '{' => after.split_once('}').ok_or("A '%{' has no '}'")?.1,
-            '%' | 'u' | 'n' | 'd' => &after[1..],
-            other => return Err(format!("Unknown variable '%{other}'")),
-        };
-    }
-    Ok(())
+    Template::parse(template, &|_| None).map(drop).map_err(|error| error.to_string())
 }
 
 /// Reads `unix:PATH`, `tcp:HOST:PORT` or `exec:PROGRAM`; a plain absolute path where `script` says
