@@ -242,7 +242,7 @@ fn io_uring_refused(errno: Errno, disabled: &str) -> Failure {
         (Errno::EPERM | Errno::EACCES, _) => {
             "io_uring is forbidden by a seccomp filter or security policy: in Docker or containerd \
              allow io_uring_setup, io_uring_enter and io_uring_register by --security-opt \
-             seccomp=PROFILE.json; in a systemd unit add @io-event or io_uring_setup to \
+             seccomp=PROFILE.json; in a systemd unit allow @aio in \
              SystemCallFilter="
                 .to_owned()
         }
