@@ -274,6 +274,7 @@ fn listener(kind: ListenerKind, place: Place) -> Listener {
         mode: 0o666,
         owner: None,
         group: None,
+        allow: Vec::new(),
     }
 }
 

@@ -29,6 +29,7 @@ fn listener(kind: ListenerKind, place: Place) -> Listener {
         mode: 0o666,
         owner: None,
         group: None,
+        allow: Vec::new(),
     }
 }
 

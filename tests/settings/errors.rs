@@ -144,15 +144,18 @@ fn values() {
     check("base_dir = ''", "base_dir: It is empty");
     check(
         "director_username_hash = '%'",
-        "director_username_hash: Failed to expand director_username_hash=%: It ends in the middle of a variable",
+        "director_username_hash: Failed to expand director_username_hash=%: '%' at the end is not complete: the variable is missing; %% is a percent sign",
     );
     check(
         "director_username_hash = '%Lz'",
-        "director_username_hash: Failed to expand director_username_hash=%Lz: Unknown variable '%z'",
+        "director_username_hash: Failed to expand director_username_hash=%Lz: unknown variable '%z': \
+         use %u %n %d (or %{user} %{username} %{domain}), %{env:NAME}, %{md5:user} or sha1, \
+         sha256, sha384, sha512; with modifiers before it: D E H L M N R T U X, and \
+         [-][offset.][width] before those; %% is a percent sign",
     );
     check(
         "director_username_hash = '%{u'",
-        "director_username_hash: Failed to expand director_username_hash=%{u: A '%{' has no '}'",
+        "director_username_hash: Failed to expand director_username_hash=%{u: '%{u' has no closing brace",
     );
     check(
         "auth_master_user_separator = 'ä'",

@@ -16,6 +16,7 @@ fn listener(place: Place) -> Listener {
         mode: 0o640,
         owner: None,
         group: None,
+        allow: Vec::new(),
     }
 }
 
