@@ -11,6 +11,7 @@ pub mod keeper;
 mod log_limit;
 pub mod preflight;
 pub mod privileges;
+pub mod readable;
 pub mod relay;
 mod serve;
 pub mod signals;

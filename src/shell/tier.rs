@@ -2,12 +2,13 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 
 use super::cores::{Cores, Message};
-use super::directory::{Directory, Limits};
+use super::directory::{Directory, Tunables};
 use super::io::UnixAddress;
 use super::relay::conn::{Greeting, Role};
 use super::relay::{Relay, Setup};
@@ -56,18 +57,9 @@ impl Tier {
         cpus: &[usize],
         seed: u64,
     ) -> Result<Tier, StartError> {
-        let limits = Limits {
-            users: settings.user_table_limit,
-            new_per_second: settings.new_user_rate,
-        };
-        let directory = Arc::new(Directory::new(snapshot, limits, seed as u32));
+        let directory = Arc::new(Directory::new(snapshot, tunables(settings)?, seed as u32));
         let count = settings.cores.unwrap_or(cpus.len()).max(1);
         let cores = Arc::new(Cores::new(count, settings.client_limit as usize)?);
-        let address = |path: &std::path::Path, setting| {
-            UnixAddress::new(path).ok_or(StartError::PathTooLong { setting })
-        };
-        let auth_login = address(&settings.auth_login_path, "auth_login_path")?;
-        let auth_userdb = address(&settings.auth_userdb_path, "auth_userdb_path")?;
         let mut tier = Tier {
             cores,
             directory,
@@ -76,10 +68,6 @@ impl Tier {
         for core in 0..count {
             let setup = Setup {
                 directory: Arc::clone(&tier.directory),
-                auth_login: auth_login.clone(),
-                auth_userdb: auth_userdb.clone(),
-                lookup_timeout: u64::try_from(settings.lookup_timeout.as_nanos())
-                    .unwrap_or(u64::MAX),
                 seed: seed.rotate_left(core as u32 % 64) ^ core as u64,
             };
             tier.start_core(core, setup, cpus[core % cpus.len()])?;
@@ -145,6 +133,22 @@ impl Tier {
             }
         }
     }
+}
+
+/// The settings that a reload changes at once.
+///
+/// # Errors
+/// A path that is too long.
+pub fn tunables(settings: &Settings) -> Result<Tunables, StartError> {
+    let address =
+        |path: &Path, setting| UnixAddress::new(path).ok_or(StartError::PathTooLong { setting });
+    Ok(Tunables {
+        users: settings.user_table_limit,
+        new_per_second: settings.new_user_rate,
+        auth_login: address(&settings.auth_login_path, "auth_login_path")?,
+        auth_userdb: address(&settings.auth_userdb_path, "auth_userdb_path")?,
+        lookup_timeout: u64::try_from(settings.lookup_timeout.as_nanos()).unwrap_or(u64::MAX),
+    })
 }
 
 /// What a serving core does with connections of a listener; `None`: not its business.
