@@ -68,7 +68,9 @@ pub fn render(template: &str, values: &[(&'static str, String)]) -> String {
             text.replace(&format!("@{name}@"), value)
         });
     let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_uppercase());
-    let left = filled.split('@').find(|text| is_name(&text.replace('_', "")));
+    let left = filled
+        .split('@')
+        .find(|text| is_name(&text.replace('_', "")));
     assert!(left.is_none(), "no value for {left:?}");
     filled
 }
