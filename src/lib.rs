@@ -4,9 +4,9 @@
 //!
 //! | layer | what it is | may use |
 //! |---|---|---|
-//! | [`core`] | the decisions: user hash, hash ring, user table, lookups | nothing |
-//! | [`wire`] | codecs: bytes to messages and back | `core`'s vocabulary |
-//! | [`settings`] | every setting, its default and range; import of a Dovecot configuration | `core`, `wire` |
+//! | [`wire`] | codecs: bytes to messages and back | nothing |
+//! | [`core`] | the decisions: user hash, hash ring, user table, lookups | `wire` |
+//! | [`settings`] | every setting, its default and range; import of a Dovecot configuration | `wire`, `core` |
 //! | [`shell`] | sockets, executors, clocks, signals: the only layer that knows glommio | all |
 //!
 //! `core` and `wire` hold no socket, clock, random number, thread, lock, async or unsafe code.

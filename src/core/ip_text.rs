@@ -1,1 +1,3 @@
-//! IP addresses as text, exactly as glibc prints them (docs/protocol/placement.md, addresses).
+//! stub
+use std::net::IpAddr;
+pub fn ip_text(i:IpAddr)->String{i.to_string()} pub fn parse_lenient(s:&str)->Option<IpAddr>{s.parse().ok()}

@@ -1,21 +1,83 @@
 //! Every setting with its default, unit and range. This file holds the resolved form that the rest
 //! of the program uses; nothing in it is still text that could be wrong.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`table`] | the one list of all settings; [`reference`] prints it |
+//! | [`kinds`] | times, sizes, numbers: text to value |
+//! | [`load`] | a TOML file to [`Settings`], or everything that is wrong with it |
+//! | `servers`, `listener` | the two server lists; the `[[listener]]` tables |
+//! | [`diff`] | what a reload would change, and whether it can |
+//! | [`import`] | a Dovecot 2.3 configuration to a settings file |
+//!
+//! The grammar is in docs/protocol/configuration.md. Only [`network`] asks the system anything
+//! (names, own addresses), and a caller can put something else in its place.
+
+pub mod address;
+pub mod classify;
+pub mod diff;
+mod document;
+pub mod import;
+pub mod kinds;
+mod listener;
+mod load;
+pub mod network;
+mod problem;
+mod resolve;
+mod servers;
+pub mod table;
+
+pub use diff::{Change, diff};
+pub use import::import_dovecot;
+pub use listener::{kind_name, place_text};
+pub use load::{Loaded, Sockets, load, load_with, parse};
+pub use problem::Problem;
+pub use table::reference;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A complete, valid configuration.
+use ipnet::IpNet;
+
+/// A complete, valid configuration. [`Settings::default`] has every default of the table, no
+/// backends and no listeners.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Directors of the ring, ourselves included; empty: alone.
+    /// Directors of the ring, ourselves included, sorted by address (IPv4 first) and port, all of
+    /// one family; empty: alone.
     pub director_servers: Vec<SocketAddr>,
+    /// The entry of `director_servers` that is this process; `None` when alone.
+    pub director_self: Option<SocketAddr>,
     /// Backends at start, sorted by address (IPv4 first), without duplicates.
     pub director_mail_servers: Vec<MailServer>,
     /// How long a user stays assigned after its last refresh, in seconds (10..=4294967295).
     pub director_user_expire: u32,
     /// What is hashed, e.g. `%Lu`. Known to parse.
     pub director_username_hash: String,
+    /// Whom to ask when a user has been moved (`director_flush_socket`, or its older name
+    /// `director_flush_script`).
+    pub director_flush_socket: Option<FlushUri>,
+    /// Program run directly when a user has been moved, with the same arguments. Never together
+    /// with `director_flush_socket`.
+    pub director_flush_command: Option<PathBuf>,
+    /// No input at all for this long after a PING ends a ring connection. Whole seconds.
+    pub director_ping_idle_timeout: Duration,
+    /// No PONG for this long after a PING ends a ring connection. Whole seconds, at least
+    /// `director_ping_idle_timeout`.
+    pub director_ping_max_timeout: Duration,
+    /// Pause after a move's kicks. Whole seconds; may be 0.
+    pub director_user_kick_delay: Duration,
+    /// Default number of users that `director flush` moves at a time (1..).
+    pub director_max_parallel_moves: u32,
+    /// Kicks of administrators under way at a time (1..).
+    pub director_max_parallel_kicks: u32,
+    /// Most bytes waiting for one ring neighbour; a write that does not fit ends the connection.
+    pub director_output_buffer_size: u64,
+    /// Certificates for ring connections between Homing directors; `None`: plain.
+    pub director_ring_tls: Option<RingTls>,
+    /// Dovecot's run directory, absolute. Relative paths of the settings are taken from here.
+    pub base_dir: PathBuf,
     /// First byte of `auth_master_user_separator`.
     pub auth_master_user_separator: Option<u8>,
     /// Dovecot's auth client socket.
@@ -86,7 +148,7 @@ pub enum Place {
 }
 
 /// One listener of the settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// What it speaks.
     pub kind: ListenerKind,
@@ -98,4 +160,36 @@ pub struct Listener {
     pub owner: Option<String>,
     /// Group name or number of a unix socket or FIFO.
     pub group: Option<String>,
+    /// Networks whose clients may connect over TCP; never empty for `Admin` and `Http` on TCP,
+    /// empty elsewhere when anybody may.
+    pub allow: Vec<IpNet>,
+}
+
+/// Where a flush request goes. The texts may still hold `%i`, `%{ip}`, `%h`, `%{host}` (address
+/// and name of the user's new backend) and `%%`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlushUri {
+    /// Unix socket; absolute, unless it begins with a variable.
+    Unix(String),
+    /// TCP host (name or address) and port.
+    Tcp(String, u16),
+    /// Program to run; absolute.
+    Exec(String),
+}
+
+/// PEM files of the ring's TLS. All absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingTls {
+    /// Our certificate chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Certificate authorities that the other directors' certificates must come from.
+    pub ca: PathBuf,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        resolve::defaults()
+    }
 }

@@ -1,1 +1,5 @@
-//! Codecs: total functions from bytes to messages, or "incomplete", or a typed error.
+//! Codecs: total functions from bytes to messages, or "incomplete", or a typed error that says
+//! who is at fault. No panic and no unbounded memory on any input.
+
+pub mod auth;
+pub mod line;

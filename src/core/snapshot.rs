@@ -1,0 +1,86 @@
+//! What lookups read and rarely changes: backends, hash rings, ring state. One immutable value
+//! with a generation; the control core is the only one that makes new ones.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::hash_ring::HashRing;
+use super::users::Expiry;
+use super::{BackendSlot, TagId, UserKey, Wall};
+use crate::core::user_hash::Template;
+
+/// One backend as lookups see it.
+#[derive(Clone, Debug)]
+pub struct BackendView {
+    /// Address.
+    pub ip: IpAddr,
+    /// `\tproxy_refresh=<n>\thost=<ip>`, or with host name and `hostip`: what a reply gets
+    /// appended (docs/protocol/login.md, the appended fields).
+    pub suffix: Box<[u8]>,
+}
+
+/// One immutable state of everything that lookups share.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts up with every published snapshot.
+    pub generation: u64,
+    /// The ring was complete at least once since start.
+    pub handshaked: bool,
+    /// All directors agree on the backends.
+    pub synced: bool,
+    /// When `synced` last changed; `None`: never.
+    pub sync_since: Option<Wall>,
+    /// There is no other director: nobody to tell, nobody to ask.
+    pub alone: bool,
+    /// Lowest protocol minor version in the ring.
+    pub ring_min_version: u32,
+    /// Expiry times of users.
+    pub expiry: Expiry,
+    /// `director_username_hash`.
+    pub username_hash: Arc<Template>,
+    /// First byte of `auth_master_user_separator`.
+    pub master_user_separator: Option<u8>,
+    /// By slot; `None`: no backend has this slot.
+    pub backends: Vec<Option<BackendView>>,
+    /// By tag.
+    pub rings: Vec<HashRing>,
+    /// Tag names by tag; the first is empty.
+    pub tags: Vec<Box<[u8]>>,
+}
+
+impl Snapshot {
+    /// The hash ring's backend for a user; `None` when its tag has no usable backend.
+    pub fn choose(&self, key: UserKey) -> Option<BackendSlot> {
+        self.rings.get(usize::from(key.tag.0))?.lookup(key.hash)
+    }
+
+    /// Whether `slot` names a backend.
+    pub fn has_backend(&self, slot: BackendSlot) -> bool {
+        matches!(self.backends.get(usize::from(slot.0)), Some(Some(_)))
+    }
+
+    /// The backend at `slot`.
+    pub fn backend(&self, slot: BackendSlot) -> Option<&BackendView> {
+        self.backends.get(usize::from(slot.0))?.as_ref()
+    }
+
+    /// The tag called `name`; `None` when no backend ever had it.
+    pub fn tag(&self, name: &[u8]) -> Option<TagId> {
+        if name.is_empty() {
+            return Some(TagId(0));
+        }
+        let at = self.tags.iter().position(|tag| **tag == *name)?;
+        Some(TagId(u16::try_from(at).ok()?))
+    }
+
+    /// The ring's state in the words of Dovecot's log.
+    pub fn ring_state(&self, now: Wall) -> String {
+        match self.sync_since {
+            None => "Ring has never been synced".to_owned(),
+            Some(since) => {
+                let synced = if self.synced { "synced" } else { "not synced" };
+                format!("Ring {synced} for {} secs", now.0.saturating_sub(since.0))
+            }
+        }
+    }
+}

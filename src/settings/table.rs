@@ -1,0 +1,340 @@
+//! The one list of all settings. The loader, its messages, the reload classes, the import and the
+//! settings reference all come from here; a new setting is a row here, a field in
+//! [`Settings`](super::Settings) and a line in `resolve`.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use super::kinds::{Kind, show_size, show_time};
+use super::{FlushUri, Settings};
+
+/// When a changed value takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// At the reload.
+    Live,
+    /// After a restart.
+    Restart,
+    /// Never in a running director: the ring decides, orders change it.
+    RingDecides,
+}
+
+impl Reload {
+    /// Its name in the settings reference.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reload::Live => "live",
+            Reload::Restart => "restart",
+            Reload::RingDecides => "the ring decides",
+        }
+    }
+}
+
+/// One setting.
+pub struct Spec {
+    /// Its key in the file.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Its default, as it would be written; empty for none.
+    pub default: &'static str,
+    /// Least value, in seconds, bytes or as a number. Unused for texts.
+    pub min: u64,
+    /// Greatest value, likewise.
+    pub max: u64,
+    /// When a change takes effect.
+    pub reload: Reload,
+    /// What it governs.
+    pub about: &'static str,
+    /// Its value in a configuration, as it would be written.
+    pub show: fn(&Settings) -> String,
+}
+
+const U32: u64 = u32::MAX as u64;
+use Kind::{AbsolutePath, List, Path as PathKind, Size, Text, Time, Uint};
+use Reload::{Live, Restart, RingDecides};
+
+/// A row without range.
+const fn row(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    reload: Reload,
+    show: fn(&Settings) -> String,
+    about: &'static str,
+) -> Spec {
+    Spec {
+        name,
+        kind,
+        default,
+        min: 0,
+        max: u64::MAX,
+        reload,
+        about,
+        show,
+    }
+}
+
+impl Spec {
+    const fn range(mut self, min: u64, max: u64) -> Spec {
+        self.min = min;
+        self.max = max;
+        self
+    }
+
+    /// What is accepted, with the range.
+    pub fn accepts(&self) -> String {
+        let range = self.range_text();
+        match (self.name, range.is_empty()) {
+            ("director_servers", _) => {
+                "host, host:port, IPv6 or [IPv6]:port; an array of strings, or one string with \
+                 items separated by blanks"
+                    .to_owned()
+            }
+            ("director_mail_servers", _) => {
+                "address, first-last or host name, each perhaps with @tag; an array of strings, or \
+                 one string with items separated by blanks"
+                    .to_owned()
+            }
+            ("director_flush_socket" | "director_flush_script", _) => {
+                "unix:PATH, tcp:HOST:PORT or exec:PROGRAM".to_owned()
+            }
+            (_, true) => self.kind.accepts().to_owned(),
+            (_, false) => format!("{}; {range}", self.kind.accepts()),
+        }
+    }
+
+    /// Its range in words, empty where there is none.
+    pub fn range_text(&self) -> String {
+        let show = |n: u64| match self.kind {
+            Time => show_time(n),
+            Size => show_size(n),
+            _ => n.to_string(),
+        };
+        match (self.kind, self.min, self.max) {
+            (Time | Uint | Size, 0, u64::MAX) | (Time | Uint, 0, U32) => String::new(),
+            (Time | Uint | Size, min, U32 | u64::MAX) => format!("at least {}", show(min)),
+            (Time | Uint | Size, min, max) => format!("{} to {}", show(min), show(max)),
+            _ => String::new(),
+        }
+    }
+}
+
+/// The row of a setting.
+pub fn find(name: &str) -> Option<&'static Spec> {
+    TABLE.iter().find(|s| s.name == name)
+}
+
+fn seconds(time: Duration) -> String {
+    show_time(time.as_secs())
+}
+
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn text(text: &Option<String>) -> String {
+    text.clone().unwrap_or_default()
+}
+
+fn flush(uri: &Option<FlushUri>) -> String {
+    match uri {
+        None => String::new(),
+        Some(FlushUri::Unix(path)) => format!("unix:{path}"),
+        Some(FlushUri::Tcp(host, port)) if host.contains(':') => format!("tcp:[{host}]:{port}"),
+        Some(FlushUri::Tcp(host, port)) => format!("tcp:{host}:{port}"),
+        Some(FlushUri::Exec(path)) => format!("exec:{path}"),
+    }
+}
+
+fn mail_servers(s: &Settings) -> String {
+    let items = s.director_mail_servers.iter().map(super::diff::mail_server);
+    items.collect::<Vec<_>>().join(" ")
+}
+
+fn directors(s: &Settings) -> String {
+    s.director_servers
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn tls(s: &Settings, part: fn(&super::RingTls) -> &Path) -> String {
+    s.director_ring_tls
+        .as_ref()
+        .map(|t| path(part(t)))
+        .unwrap_or_default()
+}
+
+/// Every setting but the `[[listener]]` tables, in the order of the reference.
+pub static TABLE: &[Spec] = &[
+    row("director_servers", List, "", Restart, directors,
+        "All directors of the ring, this one included. Empty: alone. Without a port an item has \
+         the port of the ring listener. Names are looked up once."),
+    row("director_mail_servers", List, "", RingDecides, mail_servers,
+        "Backends at start; must not be empty. A running ring's own list wins."),
+    row("director_user_expire", Time, "15 min", Restart, |s| show_time(s.director_user_expire.into()),
+        "How long a user stays on its backend after its last sign of life. Must be the same on all \
+         directors.").range(10, U32),
+    row("director_username_hash", Text, "%Lu", Restart, |s| s.director_username_hash.clone(),
+        "What of the user name decides: %u whole name, %n before the @, %d behind it; L before the \
+         letter makes lower case. Must be the same on all directors, login processes and doveadm."),
+    row("auth_master_user_separator", Text, "", Restart,
+        |s| s.auth_master_user_separator.map(|b| char::from(b).to_string()).unwrap_or_default(),
+        "User names are cut before this character for the choice of a backend. Leave it empty in a \
+         ring with Dovecot directors of 2.3.19 and older, which ignore it."),
+    row("director_flush_socket", Text, "", Live, |s| flush(&s.director_flush_socket),
+        "Whom to ask when a user has been moved: unix:PATH, tcp:HOST:PORT or exec:PROGRAM, with %i \
+         and %h for address and name of the new backend. A relative path is taken from base_dir."),
+    row("director_flush_script", Text, "", Live, |_| String::new(),
+        "Older name of director_flush_socket; a plain absolute path means exec:."),
+    row("director_flush_command", AbsolutePath, "", Live,
+        |s| s.director_flush_command.as_deref().map(path).unwrap_or_default(),
+        "Program to run when a user has been moved, with the arguments of a flush script. Not \
+         together with director_flush_socket."),
+    row("director_ping_idle_timeout", Time, "30 s", Live, |s| seconds(s.director_ping_idle_timeout),
+        "A ring neighbour that sends nothing for this long after a PING is given up.").range(1, U32),
+    row("director_ping_max_timeout", Time, "60 s", Live, |s| seconds(s.director_ping_max_timeout),
+        "A ring neighbour that answers no PING for this long is given up, whatever else it sends.")
+        .range(1, U32),
+    row("director_user_kick_delay", Time, "2 s", Live, |s| seconds(s.director_user_kick_delay),
+        "Pause after the kicks of a move, before the user may log in again.").range(0, 3600),
+    row("director_max_parallel_moves", Uint, "100", Live, |s| s.director_max_parallel_moves.to_string(),
+        "Users moved at a time by one flush, unless the order says otherwise.").range(1, U32),
+    row("director_max_parallel_kicks", Uint, "100", Live, |s| s.director_max_parallel_kicks.to_string(),
+        "Kicks ordered by administrators that are under way at a time.").range(1, U32),
+    row("director_output_buffer_size", Size, "10 M", Live, |s| show_size(s.director_output_buffer_size),
+        "Bytes that may wait for one ring neighbour. One more ends the connection.")
+        .range(64 << 10, 16 << 30),
+    row("director_ring_tls_cert", AbsolutePath, "", Live, |s| tls(s, |t| &t.cert),
+        "PEM file with our certificate chain: TLS between Homing directors. All three or none."),
+    row("director_ring_tls_key", AbsolutePath, "", Live, |s| tls(s, |t| &t.key),
+        "PEM file with the private key of director_ring_tls_cert."),
+    row("director_ring_tls_ca", AbsolutePath, "", Live, |s| tls(s, |t| &t.ca),
+        "PEM file with the authorities that the other directors' certificates must come from."),
+    row("base_dir", AbsolutePath, "/run/dovecot", Restart, |s| path(&s.base_dir),
+        "Dovecot's run directory."),
+    row("auth_login_path", PathKind, "auth-login", Live, |s| path(&s.auth_login_path),
+        "Dovecot's socket for authentication clients, dialled once for each login connection."),
+    row("auth_userdb_path", PathKind, "auth-userdb", Live, |s| path(&s.auth_userdb_path),
+        "Dovecot's socket for authentication masters, dialled once for each userdb connection."),
+    row("lookup_timeout", Time, "25 s", Live, |s| seconds(s.lookup_timeout),
+        "Longest time that a login waits for a backend before it fails temporarily. Login processes \
+         themselves give up after about 30 s.").range(1, 3600),
+    row("user_table_limit", Uint, "10000000", Live, |s| s.user_table_limit.to_string(),
+        "Most users that are remembered. Beyond it new users fail temporarily, known ones are \
+         served.").range(1, u64::MAX),
+    row("new_user_rate", Uint, "0", Live, |s| s.new_user_rate.to_string(),
+        "Most new users in a second, over all cores; beyond it new users fail temporarily. 0: no \
+         limit.").range(0, U32),
+    row("user", Text, "", Restart, |s| text(&s.user),
+        "Unix user to become when started as root. Empty: stay."),
+    row("group", Text, "", Restart, |s| text(&s.group),
+        "Unix group to become when started as root. Empty: the user's."),
+    row("cores", Uint, "0", Restart, |s| s.cores.unwrap_or(0).to_string(),
+        "Cores that serve logins. 0: every CPU that the process may use.").range(0, 1024),
+    row("client_limit", Uint, "16384", Restart, |s| s.client_limit.to_string(),
+        "Most client connections at a time, over all listeners. Each login connection needs two \
+         descriptors.").range(1, 4_000_000),
+    row("log_level", Text, "info", Live, |s| s.log_level.clone(),
+        "What is logged: error, warn, info, debug or trace, or a filter such as \
+         info,homing::wire=debug."),
+];
+
+/// A key of a `[[listener]]` table.
+pub struct ListenerKey {
+    /// Its name.
+    pub name: &'static str,
+    /// What is accepted.
+    pub accepts: &'static str,
+    /// What it governs.
+    pub about: &'static str,
+}
+
+const fn key(name: &'static str, accepts: &'static str, about: &'static str) -> ListenerKey {
+    ListenerKey {
+        name,
+        accepts,
+        about,
+    }
+}
+
+/// Every key of a `[[listener]]` table. A change of listeners needs a restart.
+pub static LISTENER_KEYS: &[ListenerKey] = &[
+    key(
+        "type",
+        "login, userdb, authreply, notify, ring, admin or http",
+        "What it speaks. Required.",
+    ),
+    key(
+        "path",
+        "an absolute path of at most 107 bytes, not directly in base_dir's login directory",
+        "Unix socket or FIFO. A listener has either a path or an address.",
+    ),
+    key(
+        "address",
+        "IP:PORT, [IPv6]:PORT or *:PORT, the port 1 to 65535",
+        "TCP.",
+    ),
+    key(
+        "mode",
+        "permission bits as an octal string of \"0001\" to \"0777\"",
+        "Who may connect, for a path. Default \"0600\".",
+    ),
+    key(
+        "owner",
+        "a user name or number",
+        "Owner of the path. Default: who makes it.",
+    ),
+    key(
+        "group",
+        "a group name or number",
+        "Group of the path. Default: who makes it.",
+    ),
+    key(
+        "fifo",
+        "true or false",
+        "For a path of type notify: a FIFO (the default) or a socket.",
+    ),
+    key(
+        "allow",
+        "an array of networks, e.g. [\"10.0.0.0/8\", \"::1\"]",
+        "Networks whose clients may connect over TCP. Required for admin and http on an address.",
+    ),
+];
+
+/// The settings reference, as Markdown.
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Settings\n\n\
+         | setting | type | default | range | a change takes effect | what it governs |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for s in TABLE {
+        let default = match s.default {
+            "" => "none".to_owned(),
+            default => format!("`{default}`"),
+        };
+        let (kind, range, reload) = (s.kind.name(), s.range_text(), s.reload.name());
+        let name = s.name;
+        let _ = writeln!(
+            out,
+            "| `{name}` | {kind} | {default} | {range} | {reload} | {} |",
+            s.about
+        );
+    }
+    out.push_str("\n## Types\n\n| type | accepted |\n|---|---|\n");
+    for kind in [Time, Uint, Size, Text, PathKind, AbsolutePath, List] {
+        let _ = writeln!(out, "| {} | {} |", kind.name(), kind.accepts());
+    }
+    out.push_str(
+        "\n## Listeners\n\nEach `[[listener]]` table is one socket. A change needs a restart.\n\n\
+         | key | accepted | what it governs |\n|---|---|---|\n",
+    );
+    for k in LISTENER_KEYS {
+        let _ = writeln!(out, "| `{}` | {} | {} |", k.name, k.accepts, k.about);
+    }
+    out
+}

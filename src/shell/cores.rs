@@ -1,0 +1,146 @@
+//! The serving cores as seen from outside: a mailbox each, and how many connections each has.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crossbeam::channel::Sender;
+use crossbeam::queue::SegQueue;
+use crossbeam::utils::CachePadded;
+
+use super::epoll::Wake;
+use super::relay::conn::Role;
+use super::stats::Stats;
+
+/// A message to a serving core.
+pub enum Message {
+    /// Accept from this listener; every core gets the same one.
+    Listen(Arc<OwnedFd>, Role),
+    /// No longer accept from this listener.
+    Unlisten(Arc<OwnedFd>),
+    /// Serve this connection.
+    Adopt(OwnedFd, Role),
+    /// Send a copy of what you counted.
+    Report(Sender<Stats>),
+    /// Close everything and end.
+    Stop,
+}
+
+struct Mailbox {
+    messages: SegQueue<Message>,
+    /// Set while a wake-up is on its way, so that a burst of messages costs one.
+    woken: AtomicBool,
+    wake: Wake,
+    connections: AtomicUsize,
+}
+
+/// All serving cores.
+pub struct Cores {
+    mailboxes: Box<[CachePadded<Mailbox>]>,
+    /// Most connections over all cores; beyond it nothing is accepted.
+    client_limit: usize,
+}
+
+/// A core keeps a connection that it accepted unless another core has fewer by more than this and
+/// a sixteenth: short-lived connections then stay where they were accepted, and long-lived ones
+/// end up spread evenly.
+const UNEVEN: usize = 1;
+
+impl Cores {
+    /// Mailboxes for `count` cores.
+    pub fn new(count: usize, client_limit: usize) -> io::Result<Cores> {
+        let mailbox = || -> io::Result<CachePadded<Mailbox>> {
+            Ok(CachePadded::new(Mailbox {
+                messages: SegQueue::new(),
+                woken: AtomicBool::new(false),
+                wake: Wake::new()?,
+                connections: AtomicUsize::new(0),
+            }))
+        };
+        let mailboxes = (0..count).map(|_| mailbox()).collect::<io::Result<_>>()?;
+        Ok(Cores { mailboxes, client_limit })
+    }
+
+    /// How many cores serve.
+    pub fn count(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// Sends a message to one core.
+    pub fn send(&self, core: usize, message: Message) {
+        let mailbox = &self.mailboxes[core];
+        if matches!(message, Message::Adopt(..)) {
+            // Until the core counts it itself, so that a burst is not all sent to one core.
+            mailbox.connections.fetch_add(1, Ordering::Relaxed);
+        }
+        mailbox.messages.push(message);
+        self.wake(core);
+    }
+
+    /// Makes a core look at its mailbox and at the snapshot.
+    pub fn wake(&self, core: usize) {
+        let mailbox = &self.mailboxes[core];
+        if !mailbox.woken.swap(true, Ordering::AcqRel) {
+            mailbox.wake.wake();
+        }
+    }
+
+    /// Wakes every core, after a snapshot was published.
+    pub fn wake_all(&self) {
+        (0..self.count()).for_each(|core| self.wake(core));
+    }
+
+    /// A core's wake-up descriptor.
+    pub fn wake_of(&self, core: usize) -> &Wake {
+        &self.mailboxes[core].wake
+    }
+
+    /// The messages waiting for a core. Called by that core once it was woken.
+    pub fn messages(&self, core: usize) -> Vec<Message> {
+        let mailbox = &self.mailboxes[core];
+        mailbox.wake.clear();
+        mailbox.woken.store(false, Ordering::Release);
+        std::iter::from_fn(|| mailbox.messages.pop()).collect()
+    }
+
+    /// Says how many connections a core has.
+    pub fn set_connections(&self, core: usize, connections: usize) {
+        self.mailboxes[core].connections.store(connections, Ordering::Relaxed);
+    }
+
+    /// Connections over all cores.
+    pub fn connections(&self) -> usize {
+        self.mailboxes.iter().map(|core| core.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether another connection may be accepted.
+    pub fn has_room(&self) -> bool {
+        self.connections() < self.client_limit
+    }
+
+    /// Which core should serve a connection that `core`, which has `own`, has just accepted.
+    pub fn place(&self, core: usize, own: usize) -> usize {
+        let load = |at: usize| self.mailboxes[at].connections.load(Ordering::Relaxed);
+        let Some(least) = (0..self.count()).filter(|&at| at != core).min_by_key(|&at| load(at))
+        else {
+            return core;
+        };
+        let fewest = load(least);
+        if own > fewest + fewest / 16 + UNEVEN { least } else { core }
+    }
+
+    /// Asks every core what it counted; cores that do not answer within a second are left out.
+    pub fn stats(&self) -> Vec<Stats> {
+        let (sender, receiver) = crossbeam::channel::bounded(self.count());
+        for core in 0..self.count() {
+            self.send(core, Message::Report(sender.clone()));
+        }
+        drop(sender);
+        let mut all = Vec::new();
+        while let Ok(stats) = receiver.recv_timeout(std::time::Duration::from_secs(1)) {
+            all.push(stats);
+        }
+        all
+    }
+}

@@ -1,0 +1,164 @@
+//! What all cores share: the snapshot and the user table.
+//!
+//! A lookup of a known user takes one shard lock and touches no other core. Many more shards than
+//! cores make it rare that two want the same one; none is held across a system call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use crossbeam::utils::CachePadded;
+use parking_lot::Mutex;
+
+use crate::core::admission::{Rate, has_room};
+use crate::core::snapshot::Snapshot;
+use crate::core::users::{Login, Refreshed, SHARDS, Shard, shard_of};
+use crate::core::{Mono, Refusal, TagId, UserHash, UserKey, Wall};
+
+/// The user table, and the snapshot that lookups read.
+pub struct Directory {
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Generation of the snapshot, to be compared without loading it.
+    generation: CachePadded<AtomicU64>,
+    /// Users held, over all shards.
+    users: CachePadded<AtomicU64>,
+    /// Schedule of [`Rate`] for new users.
+    schedule: CachePadded<AtomicU64>,
+    limits: Limits,
+    next_sweep: AtomicUsize,
+}
+
+/// How many new users are let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `user_table_limit`.
+    pub users: u64,
+    /// `new_user_rate`, per second; 0: no limit.
+    pub new_per_second: u32,
+}
+
+/// A core's own view of the snapshot; a load costs about a nanosecond while nothing has changed.
+pub type SnapshotCache = arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>;
+
+impl Directory {
+    /// An empty table. `seed` scatters users inside shards and should be random.
+    pub fn new(snapshot: Snapshot, limits: Limits, seed: u32) -> Directory {
+        let shard = || CachePadded::new(Mutex::new(Shard::new(seed)));
+        Directory {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            generation: CachePadded::new(AtomicU64::new(snapshot.generation)),
+            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            users: CachePadded::new(AtomicU64::new(0)),
+            schedule: CachePadded::new(AtomicU64::new(0)),
+            limits,
+            next_sweep: AtomicUsize::new(0),
+        }
+    }
+
+    /// A core's view of the snapshot.
+    pub fn cache(&self) -> SnapshotCache {
+        arc_swap::Cache::new(Arc::clone(&self.snapshot))
+    }
+
+    /// The snapshot as it is now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Replaces the snapshot; only the control core does. Lookups that began with the old one and
+    /// would create a user start again, since they check the generation under the shard lock.
+    pub fn publish(&self, snapshot: Snapshot) {
+        let generation = snapshot.generation;
+        assert!(generation > self.generation.load(Ordering::Relaxed), "S6: generations go up");
+        self.snapshot.store(Arc::new(snapshot));
+        self.generation.store(generation, Ordering::Release);
+    }
+
+    /// Users held; expired ones that were not swept yet included.
+    pub fn users(&self) -> u64 {
+        self.users.load(Ordering::Relaxed)
+    }
+
+    /// A login asks where its user lives. `None`: the snapshot is old, ask again with the new one.
+    pub fn login(
+        &self,
+        key: UserKey,
+        wall: Wall,
+        mono: Mono,
+        snapshot: &Snapshot,
+    ) -> Option<Login> {
+        let mut stale = false;
+        let login = self.shards[shard_of(key.hash)].lock().login(key, wall, snapshot, || {
+            stale = self.generation.load(Ordering::Acquire) != snapshot.generation;
+            if stale { Err(Refusal::TableFull) } else { self.admit(mono) }
+        });
+        let change = i64::from(login.created) - i64::from(login.removed);
+        if change != 0 {
+            self.users.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
+        }
+        (!stale).then_some(login)
+    }
+
+    fn admit(&self, now: Mono) -> Result<(), Refusal> {
+        has_room(self.users(), self.limits.users)?;
+        let rate = Rate::new(self.limits.new_per_second);
+        let arrive = |schedule| rate.arrive(Mono(schedule), now).map(|next| next.0);
+        self.schedule
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, arrive)
+            .map(|_| ())
+            .map_err(|_| Refusal::TooManyNewUsers)
+    }
+
+    /// A session of a user with this hash is alive; the line names no tag, so the hash is
+    /// refreshed under every tag where it exists. Returns how many identities that were.
+    pub fn keep_alive(&self, hash: UserHash, now: Wall, snapshot: &Snapshot) -> usize {
+        let mut shard = self.shards[shard_of(hash)].lock();
+        let tags = u16::try_from(snapshot.tags.len()).unwrap_or(u16::MAX);
+        (0..tags)
+            .filter(|&tag| {
+                let key = UserKey { tag: TagId(tag), hash };
+                shard.keep_alive(key, now, snapshot) != Refreshed::Unknown
+            })
+            .count()
+    }
+
+    /// Forgets expired users in the next `shards` shards of a rolling sweep; returns how many.
+    pub fn sweep(&self, shards: usize, now: Wall, snapshot: &Snapshot) -> usize {
+        let mut removed = 0;
+        for _ in 0..shards.min(SHARDS) {
+            let at = self.next_sweep.fetch_add(1, Ordering::Relaxed) % SHARDS;
+            removed += self.shards[at].lock().sweep(now, snapshot);
+        }
+        self.users.fetch_sub(removed as u64, Ordering::Relaxed);
+        removed
+    }
+
+    /// Users on each backend slot, expired ones not counted: sweeps first.
+    pub fn users_per_backend(&self, now: Wall, snapshot: &Snapshot) -> Vec<u64> {
+        self.sweep(SHARDS, now, snapshot);
+        let mut sums = vec![0u64; snapshot.backends.len()];
+        for shard in &self.shards {
+            for (sum, &users) in sums.iter_mut().zip(shard.lock().users_per_backend()) {
+                *sum += u64::from(users);
+            }
+        }
+        sums
+    }
+
+    /// Bytes of memory of the user table.
+    pub fn memory(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().memory()).sum()
+    }
+
+    /// S4 over all shards; for tests.
+    pub fn check_invariants(&self) {
+        let mut users = 0;
+        for (at, shard) in self.shards.iter().enumerate() {
+            let shard = shard.lock();
+            shard.check_invariants(at);
+            users += shard.len() as u64;
+        }
+        assert_eq!(users, self.users(), "S4: users in total");
+    }
+}

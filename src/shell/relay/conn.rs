@@ -1,0 +1,224 @@
+//! The state of one client connection, as a value: descriptors, unfinished lines, unsent bytes.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::core::lookup::Socket;
+use crate::core::parking::Place;
+use crate::core::{Mono, lookup::Local};
+use crate::shell::io::Backlog;
+use crate::wire::auth::{About, MAX_LINE, Request, parse_about, parse_request};
+use crate::wire::line::{Splitter, number};
+
+/// When more than this waits to be sent in one direction, nothing more is read from the other
+/// side. Four of the largest lines; a healthy peer never lets that much wait.
+const BACKLOG_HIGH: usize = 4 * MAX_LINE;
+
+/// What a client connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Relayed to auth: login processes, lmtp, doveadm.
+    Relay(Socket),
+    /// Auth replies come from the client itself.
+    Authreply(Greeting),
+    /// Keep-alive lines; nothing is ever answered.
+    Notify,
+}
+
+/// How far an authreply client has said which protocol it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// Its first line has not come.
+    Awaited,
+    /// It speaks ours.
+    Accepted,
+    /// It speaks another.
+    Refused,
+}
+
+/// One descriptor with what is known of its readiness.
+#[derive(Debug)]
+pub struct Side {
+    fd: OwnedFd,
+    /// Bytes the peer did not take yet.
+    pub backlog: Backlog,
+    /// Something may be there to read.
+    pub readable: bool,
+    /// The peer has finished: read until the end.
+    pub hung_up: bool,
+    /// Whether the kernel was asked to tell when more can be written.
+    pub watches_out: bool,
+}
+
+impl Side {
+    /// Wraps a connected descriptor.
+    pub fn new(fd: OwnedFd) -> Side {
+        Side {
+            fd,
+            backlog: Backlog::default(),
+            readable: false,
+            hung_up: false,
+            watches_out: false,
+        }
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Notes what a read told: a short read of a stream has emptied it.
+    pub fn was_read(&mut self, short: bool) {
+        if short && !self.hung_up {
+            self.readable = false;
+        }
+    }
+
+    /// Whether so much waits for this peer that nothing more should be read for it.
+    pub fn is_slow(&self) -> bool {
+        self.backlog.len() >= BACKLOG_HIGH
+    }
+
+    /// Sends behind what waits already. False: the peer is gone.
+    pub fn send(&mut self, bytes: &[u8]) -> bool {
+        self.backlog.send(self.fd.as_fd(), bytes)
+    }
+
+    /// Sends what waits. False: the peer is gone.
+    pub fn flush(&mut self) -> bool {
+        self.backlog.flush(self.fd.as_fd())
+    }
+}
+
+/// The way to auth.
+#[derive(Debug)]
+pub enum Upstream {
+    /// Not dialled yet: the client has said nothing.
+    None,
+    /// Auth's backlog was full; tried since then.
+    Dialling {
+        /// First try.
+        since: Mono,
+    },
+    /// Connected.
+    Open(Side),
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// Tells a connection from an earlier one in the same place of the slab.
+    pub serial: u32,
+    /// What it speaks.
+    pub role: Role,
+    /// The client.
+    pub client: Side,
+    /// Auth.
+    pub upstream: Upstream,
+    /// What the client asked.
+    pub tap: Tap,
+    /// Lines from auth, or from the client of an authreply connection.
+    pub replies: Splitter,
+    /// Minor version of auth's protocol; 0 until it has said.
+    pub auth_minor: u32,
+    /// Requests that auth must be told to forget, at the next line boundary.
+    pub cancels: Vec<u32>,
+    /// Requests that auth was told to forget; its confirmation is not for the client.
+    pub cancelled: Vec<u32>,
+    /// Lookups of this connection that wait.
+    pub parked: Vec<Place>,
+}
+
+impl Conn {
+    /// A new connection.
+    pub fn new(serial: u32, role: Role, client: OwnedFd) -> Conn {
+        Conn {
+            serial,
+            role,
+            client: Side::new(client),
+            upstream: Upstream::None,
+            tap: Tap::default(),
+            replies: Splitter::default(),
+            auth_minor: 0,
+            cancels: Vec::new(),
+            cancelled: Vec::new(),
+            parked: Vec::new(),
+        }
+    }
+
+    /// The socket type that lookups of this connection count for.
+    pub fn socket(&self) -> Socket {
+        match self.role {
+            Role::Relay(socket) => socket,
+            Role::Authreply(_) | Role::Notify => Socket::Authreply,
+        }
+    }
+}
+
+/// Requests remembered per connection, so that a failure can be logged with its session and
+/// `director_proxy_maybe` knows the client's local address. Login processes have at most as many
+/// in flight as they have clients logging in; of more the oldest are forgotten.
+const OPEN_MAX: usize = 1024;
+/// Bytes remembered of one request; the fields wanted come early in the line.
+const ABOUT_MAX: usize = 512;
+
+/// Watches what a client asks, without ever looking at passwords.
+#[derive(Debug, Default)]
+pub struct Tap {
+    lines: Splitter,
+    open: VecDeque<(u32, Box<[u8]>)>,
+}
+
+impl Tap {
+    /// Looks at bytes on their way to auth.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let open = &mut self.open;
+        self.lines.feed_skipping(bytes, MAX_LINE, |line| match parse_request(line) {
+            Request::Begin { id, about } => {
+                if open.len() >= OPEN_MAX {
+                    open.pop_front();
+                }
+                open.push_back((id, Box::from(&about[..about.len().min(ABOUT_MAX)])));
+            }
+            Request::Cancel(id) => {
+                if let Some(at) = open.iter().position(|&(open, _)| open == id) {
+                    open.remove(at);
+                }
+            }
+            Request::Other => {}
+        });
+    }
+
+    /// Whether the bytes seen end with a complete line.
+    pub fn at_boundary(&self) -> bool {
+        self.lines.at_boundary()
+    }
+
+    /// Takes out what a request said, because its final reply has come.
+    pub fn take(&mut self, id: &[u8]) -> Asked {
+        let found = number(id)
+            .and_then(|id| self.open.iter().position(|&(open, _)| open == id))
+            .and_then(|at| self.open.remove(at));
+        Asked(found.map(|(_, about)| about).unwrap_or_default())
+    }
+}
+
+/// What one request said about its client.
+#[derive(Clone, Debug, Default)]
+pub struct Asked(Box<[u8]>);
+
+impl Asked {
+    fn about(&self) -> About<'_> {
+        parse_about(&self.0)
+    }
+
+    /// Where the client connected to.
+    pub fn local(&self) -> Local {
+        Local::of(&self.about())
+    }
+
+    /// Dovecot's session id, for the log; empty when not said.
+    pub fn session(&self) -> String {
+        String::from_utf8_lossy(self.about().session).escape_debug().to_string()
+    }
+}

@@ -1,0 +1,315 @@
+//! Replies that ask for a backend: answered at once, parked, woken, failed at their deadline.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::conn::{Asked, Conn, Greeting, Role};
+use super::pump::is_authreply_version;
+use super::{ConnId, Context, Relay};
+use crate::core::lookup::{
+    Answer, Question, Socket, answer, question, write_answer, write_failure,
+};
+use crate::core::parking::{Parked, Place};
+use crate::core::users::Decision;
+use crate::core::{BackendSlot, DelayReason, Mono, Refusal, UserHash};
+use crate::wire::auth::{Found, Reply, parse_reply};
+use crate::wire::line::{number, unescape};
+
+/// First minor version of auth's protocol whose login processes can be told the user's hash, and
+/// end sessions by it.
+const MINOR_WITH_USER_FIELDS: u32 = 3;
+/// A lookup that finds a new snapshot starts again with it. Snapshots change a few times a second
+/// at most, so a second try is enough; a third means a bug, and waiting is then the safe answer.
+const TRIES: usize = 3;
+
+/// What became of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// It goes to the client as it is.
+    Passed,
+    /// Its answer is in the output.
+    Answered,
+    /// Nothing goes to the client now.
+    Kept,
+}
+
+/// A lookup that waits.
+#[derive(Debug)]
+pub struct Waiting {
+    id: ConnId,
+    socket: Socket,
+    line: Zeroizing<Vec<u8>>,
+    question: Question,
+    add_hash: bool,
+    pub(super) about: LogAbout,
+}
+
+/// What the log says about a lookup: never the line itself, which holds the password.
+#[derive(Debug)]
+pub struct LogAbout {
+    pub(super) user: Vec<u8>,
+    pub(super) asked: Asked,
+}
+
+/// What a lookup came to.
+enum Outcome {
+    Backend(BackendSlot),
+    Wait(DelayReason),
+    Refuse(Refusal),
+}
+
+/// Handles one line from auth, or from the client of an authreply connection.
+pub fn reply(line: &[u8], conn: &mut Conn, id: ConnId, cx: &mut Context) -> Line {
+    if conn.role == Role::Authreply(Greeting::Awaited) {
+        let accepted = is_authreply_version(line);
+        conn.role =
+            Role::Authreply(if accepted { Greeting::Accepted } else { Greeting::Refused });
+        if !accepted {
+            cx.report_authreply_version();
+        }
+        return Line::Kept;
+    }
+    match parse_reply(line, conn.socket() == Socket::Userdb) {
+        Reply::Found(found) => found_reply(line, &found, conn, id, cx),
+        Reply::Final(request) => {
+            conn.tap.take(request);
+            Line::Passed
+        }
+        Reply::Version(minor) => {
+            conn.auth_minor = minor;
+            Line::Passed
+        }
+        Reply::Cancelled(request) => swallow_cancelled(request, conn),
+        Reply::Other => Line::Passed,
+    }
+}
+
+/// Auth's confirmation of a CANCEL that the client did not send.
+fn swallow_cancelled(request: &[u8], conn: &mut Conn) -> Line {
+    let at = number(request).and_then(|id| conn.cancelled.iter().position(|&our| our == id));
+    match at {
+        Some(at) => {
+            conn.cancelled.swap_remove(at);
+            Line::Kept
+        }
+        None => Line::Passed,
+    }
+}
+
+fn found_reply(
+    line: &[u8],
+    found: &Found<'_>,
+    conn: &mut Conn,
+    id: ConnId,
+    cx: &mut Context,
+) -> Line {
+    let asked = conn.tap.take(found.id);
+    let snapshot = Arc::clone(&cx.snapshot);
+    let Some(question) =
+        question(found, conn.socket(), || asked.local(), &snapshot, &mut cx.names)
+    else {
+        return Line::Passed;
+    };
+    let socket = conn.socket();
+    let add_hash = socket == Socket::Login && conn.auth_minor >= MINOR_WITH_USER_FIELDS;
+    let about = || LogAbout {
+        user: found.name().unwrap_or_default().to_vec(),
+        asked: asked.clone(),
+    };
+    match cx.look_up(&question) {
+        Outcome::Backend(slot) => {
+            let mut out = std::mem::take(&mut cx.out);
+            let answer = cx.write(line, &question, slot, add_hash, socket, &mut out, about);
+            cx.out = out;
+            if answer == Answer::ProxyAdded && socket == Socket::Login {
+                conn.cancels.extend(number(found.id));
+            }
+            Line::Answered
+        }
+        Outcome::Refuse(refusal) => {
+            cx.refuse(refusal, &about());
+            write_failure(line, &mut cx.out);
+            Line::Answered
+        }
+        Outcome::Wait(reason) => {
+            let line = Zeroizing::new(line.to_vec());
+            let waiting = Waiting { id, socket, line, question, add_hash, about: about() };
+            cx.park(waiting, reason, conn)
+        }
+    }
+}
+
+impl Context {
+    fn look_up(&mut self, question: &Question) -> Outcome {
+        for _ in 0..TRIES {
+            let Some(key) = question.key(&self.snapshot) else {
+                return Outcome::Wait(DelayReason::NoBackend);
+            };
+            let directory = &self.setup.directory;
+            match directory.login(key, self.wall, self.now, &self.snapshot) {
+                Some(login) => {
+                    self.stats.created += u64::from(login.created);
+                    return match login.decision {
+                        Decision::Go(slot) => Outcome::Backend(slot),
+                        Decision::Wait(reason) => Outcome::Wait(reason),
+                        Decision::Refuse(refusal) => Outcome::Refuse(refusal),
+                    };
+                }
+                None => {
+                    self.snapshot = directory.snapshot();
+                    self.parking.wake_all();
+                }
+            }
+        }
+        Outcome::Wait(DelayReason::NotSynced)
+    }
+
+    /// Writes the answer of a lookup whose backend is known, counts it, and says which it was.
+    #[allow(clippy::too_many_arguments)]
+    fn write(
+        &mut self,
+        line: &[u8],
+        question: &Question,
+        slot: BackendSlot,
+        add_hash: bool,
+        socket: Socket,
+        out: &mut Vec<u8>,
+        about: impl FnOnce() -> LogAbout,
+    ) -> Answer {
+        let snapshot = Arc::clone(&self.snapshot);
+        let Some(backend) = snapshot.backend(slot) else {
+            unreachable!("a lookup answered with a backend that its snapshot does not have");
+        };
+        let answer = answer(question, backend);
+        let hash: Option<UserHash> = add_hash.then_some(question.hash);
+        write_answer(line, answer, backend, hash, out);
+        match answer {
+            Answer::Misconfigured(why) => {
+                self.stats.misconfigured += 1;
+                self.report_failure(&about(), why);
+            }
+            _ => self.stats.answered[socket.index()] += 1,
+        }
+        answer
+    }
+
+    fn refuse(&mut self, refusal: Refusal, about: &LogAbout) {
+        self.stats.refused[refusal.index()] += 1;
+        self.report_failure(about, &refusal.to_string());
+    }
+
+    fn park(&mut self, waiting: Waiting, reason: DelayReason, conn: &mut Conn) -> Line {
+        let deadline = Mono(self.now.0.saturating_add(self.setup.lookup_timeout));
+        let parked = Parked { reason, since: self.now, deadline, lookup: waiting };
+        match self.parking.park(parked) {
+            Ok(place) => {
+                conn.parked.push(place);
+                Line::Kept
+            }
+            Err(full) => {
+                self.stats.timed_out[reason.index()] += 1;
+                write_failure(&full.lookup.line, &mut self.out);
+                self.report_failure(&full.lookup.about, "too many lookups are waiting");
+                Line::Answered
+            }
+        }
+    }
+
+    /// A keep-alive line: the escaped name of a user with a live session.
+    pub(super) fn keep_alive(&mut self, line: &[u8]) {
+        self.stats.keep_alives += 1;
+        let name = unescape(line);
+        let hash = self.snapshot.username_hash.hash(&name, &mut self.names);
+        self.setup.directory.keep_alive(hash, self.wall, &self.snapshot);
+    }
+}
+
+impl Relay {
+    /// Tries woken lookups again, in order of arrival, `most` at most.
+    pub(super) fn retry_woken(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some((place, parked)) = self.cx.parking.next_woken() else {
+                return;
+            };
+            let question = parked.lookup.question.clone();
+            match self.cx.look_up(&question) {
+                Outcome::Wait(reason) => {
+                    if let Some(parked) = self.cx.parking.get_mut(place) {
+                        parked.reason = reason;
+                    }
+                }
+                outcome => {
+                    if let Some(parked) = self.cx.parking.remove(place) {
+                        self.answer_parked(place, parked, &outcome);
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer_parked(
+        &mut self,
+        place: Place,
+        parked: Parked<Waiting>,
+        outcome: &Outcome,
+    ) {
+        let Parked { reason, since, lookup, .. } = parked;
+        self.cx.stats.waited(reason, self.cx.now.since(since));
+        let Waiting { id, socket, line, question, add_hash, about } = lookup;
+        let mut out = Zeroizing::new(Vec::new());
+        let mut cancel = None;
+        match *outcome {
+            Outcome::Backend(slot) => {
+                let cx = &mut self.cx;
+                let answer =
+                    cx.write(&line, &question, slot, add_hash, socket, &mut out, || about);
+                if answer == Answer::ProxyAdded && socket == Socket::Login {
+                    cancel = line.split(|&byte| byte == b'\t').nth(1).and_then(number);
+                }
+            }
+            Outcome::Refuse(refusal) => {
+                self.cx.refuse(refusal, &about);
+                write_failure(&line, &mut out);
+            }
+            Outcome::Wait(_) => unreachable!("only answered lookups come here"),
+        }
+        self.deliver(id, place, &out, cancel);
+    }
+
+    /// Sends a late answer, and lets the connection go on with whatever it has.
+    fn deliver(
+        &mut self,
+        id: ConnId,
+        place: Place,
+        out: &[u8],
+        cancel: Option<u32>,
+    ) {
+        let Some(conn) = self.get(id) else {
+            return;
+        };
+        conn.parked.retain(|&parked| parked != place);
+        conn.cancels.extend(cancel);
+        conn.client.send(out);
+        self.pump(id);
+    }
+
+    /// Answers lookups whose deadline has come with a temporary failure.
+    pub(super) fn fail_expired(&mut self) {
+        while let Some((place, parked)) = self.cx.parking.pop_expired(self.cx.now) {
+            self.cx.stats.timed_out[parked.reason.index()] += 1;
+            self.cx.stats.waited(parked.reason, self.cx.now.since(parked.since));
+            self.cx.report_timeout(&parked);
+            let mut out = Vec::new();
+            write_failure(&parked.lookup.line, &mut out);
+            self.deliver(parked.lookup.id, place, &out, None);
+        }
+    }
+}
+
+impl Waiting {
+    /// What is being looked up.
+    pub(super) fn question(&self) -> &Question {
+        &self.question
+    }
+}

@@ -1,0 +1,266 @@
+//! The relay of one serving core: client connections, their auth connections, and the lookups in
+//! between.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`conn`] | the state of one connection, as a value |
+//! | [`pump`] | moves bytes between a client and auth |
+//! | [`lookups`] | answers replies that ask for a backend, and those that had to wait |
+//! | [`report`] | what is logged about lookups |
+//!
+//! The sockets are read and written directly when epoll says so; there is no task per connection.
+//! Everything a connection is lies in [`conn::Conn`], so that it can be written out and taken up
+//! by another process.
+
+pub mod conn;
+mod lookups;
+mod pump;
+mod report;
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::core::parking::Parking;
+use crate::core::snapshot::Snapshot;
+use crate::core::{Mono, Wall};
+use crate::shell::clock;
+use crate::shell::directory::{Directory, SnapshotCache};
+use crate::shell::epoll::{Epoll, Interest, Ready};
+use crate::shell::io::UnixAddress;
+use crate::shell::stats::Stats;
+use conn::{Conn, Role, Upstream};
+use lookups::Waiting;
+use pump::Next;
+use report::Limits;
+
+/// Bytes read from a socket at once.
+const READ_SIZE: usize = 64 * 1024;
+/// Woken lookups tried in one turn, so that new ones are served in between.
+const WOKEN_PER_TURN: usize = 256;
+
+/// Names a connection; stays unique while anything may still ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnId {
+    key: u32,
+    serial: u32,
+}
+
+/// The relay's part of an epoll token. The top bits tell it from the loop's own tokens.
+const UPSTREAM_BIT: u64 = 1 << 63;
+/// Tokens from here up are not the relay's.
+pub const OWN_TOKENS: u64 = 1 << 62;
+/// Serial numbers fit between the slab key and the top bits.
+const SERIAL_MASK: u32 = (1 << 30) - 1;
+
+impl ConnId {
+    fn token(self, upstream: bool) -> u64 {
+        let side = if upstream { UPSTREAM_BIT } else { 0 };
+        side | u64::from(self.serial) << 32 | u64::from(self.key)
+    }
+
+    fn of_token(token: u64) -> (ConnId, bool) {
+        let serial = (token >> 32) as u32 & SERIAL_MASK;
+        (ConnId { key: token as u32, serial }, token & UPSTREAM_BIT != 0)
+    }
+}
+
+/// What a relay is given.
+pub struct Setup {
+    /// The shared user table.
+    pub directory: Arc<Directory>,
+    /// `auth_login_path`.
+    pub auth_login: UnixAddress,
+    /// `auth_userdb_path`.
+    pub auth_userdb: UnixAddress,
+    /// `lookup_timeout`, in nanoseconds.
+    pub lookup_timeout: u64,
+    /// Seed of the jitter between dials.
+    pub seed: u64,
+}
+
+/// All connections of one core.
+pub struct Relay {
+    conns: Slab<Conn>,
+    cx: Context,
+    /// Connections with more to do than one turn's share.
+    again: Vec<ConnId>,
+    next_serial: u32,
+}
+
+/// What the work on any one connection needs besides it.
+struct Context {
+    setup: Setup,
+    epoll: Epoll,
+    cache: SnapshotCache,
+    snapshot: Arc<Snapshot>,
+    parking: Parking<Waiting>,
+    dials: BTreeMap<(Mono, ConnId), ()>,
+    scratch: Vec<u8>,
+    out: zeroize::Zeroizing<Vec<u8>>,
+    names: Vec<u8>,
+    stats: Stats,
+    limits: Limits,
+    now: Mono,
+    wall: Wall,
+    random: u64,
+}
+
+impl Relay {
+    /// A relay without connections.
+    pub fn new(setup: Setup) -> std::io::Result<Relay> {
+        let cache = setup.directory.cache();
+        let snapshot = setup.directory.snapshot();
+        let random = setup.seed | 1;
+        let cx = Context {
+            setup,
+            epoll: Epoll::new()?,
+            cache,
+            snapshot,
+            parking: Parking::default(),
+            dials: BTreeMap::new(),
+            scratch: vec![0; READ_SIZE],
+            out: zeroize::Zeroizing::default(),
+            names: Vec::new(),
+            stats: Stats::default(),
+            limits: Limits::default(),
+            now: clock::mono(),
+            wall: clock::wall(),
+            random,
+        };
+        Ok(Relay { conns: Slab::new(), cx, again: Vec::new(), next_serial: 0 })
+    }
+
+    /// The relay's epoll, for the loop that drives it to wait on and to add its own descriptors.
+    pub fn epoll(&self) -> &Epoll {
+        &self.cx.epoll
+    }
+
+    /// What this core counted, with its gauges brought up to date.
+    pub fn stats(&mut self) -> &mut Stats {
+        self.cx.stats.connections = self.conns.len() as u64;
+        self.cx.stats.parked = self.cx.parking.len() as u64;
+        &mut self.cx.stats
+    }
+
+    /// Open connections.
+    pub fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Begins a turn: reads the clocks once for all that happens in it, and takes up a new
+    /// snapshot.
+    pub fn begin_turn(&mut self) {
+        self.cx.now = clock::mono();
+        self.cx.wall = clock::wall();
+        let snapshot = self.cx.cache.load();
+        if snapshot.generation != self.cx.snapshot.generation {
+            self.cx.snapshot = Arc::clone(snapshot);
+            self.cx.parking.wake_all();
+        }
+    }
+
+    /// Ends a turn: connections with more to read, dials to be tried again, woken lookups, and
+    /// lookups whose deadline has come.
+    pub fn end_turn(&mut self) {
+        for id in std::mem::take(&mut self.again) {
+            self.pump(id);
+        }
+        while let Some((&(when, id), ())) = self.cx.dials.first_key_value() {
+            if when > self.cx.now {
+                break;
+            }
+            self.cx.dials.remove(&(when, id));
+            self.pump(id);
+        }
+        self.retry_woken(WOKEN_PER_TURN);
+        self.fail_expired();
+    }
+
+    /// How long the loop may wait for events, in milliseconds; `longest` at most.
+    pub fn wait_ms(&self, longest: i32) -> i32 {
+        if !self.again.is_empty() || self.cx.parking.has_woken() {
+            return 0;
+        }
+        let dial = self.cx.dials.first_key_value().map(|(&(when, _), ())| when);
+        let next = [self.cx.parking.next_deadline(), dial].into_iter().flatten().min();
+        let Some(next) = next else {
+            return longest;
+        };
+        // Rounded up, so that the deadline has come when the wait is over.
+        let millis = next.since(self.cx.now).div_ceil(1_000_000);
+        i32::try_from(millis).unwrap_or(longest).min(longest)
+    }
+
+    /// Takes over a new client connection.
+    pub fn adopt(&mut self, role: Role, fd: OwnedFd) {
+        let serial = self.next_serial;
+        self.next_serial = (self.next_serial + 1) & SERIAL_MASK;
+        let entry = self.conns.vacant_entry();
+        let Ok(key) = u32::try_from(entry.key()) else {
+            return;
+        };
+        let id = ConnId { key, serial };
+        let mut conn = Conn::new(serial, role, fd);
+        if let Err(error) = self.cx.epoll.add(conn.client.fd(), id.token(false), Interest::Stream) {
+            tracing::error!("cannot watch a connection, closing it: {error}");
+            return;
+        }
+        let greeted = pump::greet(&mut conn);
+        entry.insert(conn);
+        if !greeted {
+            self.close(id);
+        }
+    }
+
+    /// A descriptor of one of the relay's connections is ready.
+    pub fn ready(&mut self, ready: Ready) {
+        let (id, upstream) = ConnId::of_token(ready.token);
+        let Some(conn) = self.get(id) else {
+            return;
+        };
+        let side = match (&mut conn.upstream, upstream) {
+            (Upstream::Open(side), true) => side,
+            (_, true) => return,
+            (_, false) => &mut conn.client,
+        };
+        side.readable |= ready.readable;
+        side.hung_up |= ready.hung_up;
+        self.pump(id);
+    }
+
+    fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.conns.get_mut(id.key as usize).filter(|conn| conn.serial == id.serial)
+    }
+
+    fn pump(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.key as usize).filter(|c| c.serial == id.serial)
+        else {
+            return;
+        };
+        match pump::run(conn, id, &mut self.cx) {
+            Next::Wait => {}
+            Next::Again => self.again.push(id),
+            Next::Close => self.close(id),
+        }
+    }
+
+    /// Closes both sides at once: auth then forgets the client's requests, and may accept the
+    /// same CPID again.
+    fn close(&mut self, id: ConnId) {
+        let Some(mut conn) = self.conns.try_remove(id.key as usize) else {
+            return;
+        };
+        for place in conn.parked.drain(..) {
+            self.cx.parking.remove(place);
+        }
+    }
+
+    /// Closes everything.
+    pub fn close_all(&mut self) {
+        self.conns.clear();
+        self.cx.parking = Parking::default();
+    }
+}

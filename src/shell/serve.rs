@@ -1,0 +1,189 @@
+//! The loop of one serving core: waits for its sockets, and lets the relay do the work.
+//!
+//! It runs as the one task of a glommio executor that is pinned to the core, and waits in
+//! `epoll_wait` itself: parking through the executor's ring costs seven system calls more per
+//! wake-up (tuning.md, parking). Whatever else needs tasks, timers or files runs on the control
+//! executor, which never waits here.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use super::cores::{Cores, Message};
+use super::epoll::{Events, Interest};
+use super::io::accept;
+use super::log_limit::{LogLimit, left_out};
+use super::relay::conn::Role;
+use super::relay::{OWN_TOKENS, Relay};
+use crate::core::Mono;
+use crate::shell::clock;
+
+/// Longest wait without events; keeps the clocks of an idle core honest.
+const IDLE_MS: i32 = 1000;
+/// Wait while nothing can be accepted, because a limit was reached.
+const FULL_MS: i32 = 20;
+/// Connections accepted from one listener in one turn; the other cores take their share.
+const ACCEPTS_PER_TURN: usize = 16;
+
+const WAKE_TOKEN: u64 = OWN_TOKENS;
+
+struct Listener {
+    fd: Arc<OwnedFd>,
+    role: Role,
+}
+
+struct Server {
+    core: usize,
+    cores: Arc<Cores>,
+    relay: Relay,
+    listeners: Vec<Option<Listener>>,
+    /// Listeners are not watched, because a limit was reached.
+    full: bool,
+    full_log: LogLimit,
+    stop: bool,
+}
+
+/// Serves until told to stop.
+pub async fn serve(core: usize, cores: Arc<Cores>, relay: Relay) -> io::Result<()> {
+    relay.epoll().add(cores.wake_of(core).as_fd(), WAKE_TOKEN, Interest::Readable)?;
+    let mut server = Server {
+        core,
+        cores,
+        relay,
+        listeners: Vec::new(),
+        full: false,
+        full_log: LogLimit::default(),
+        stop: false,
+    };
+    let mut events = Events::default();
+    while !server.stop {
+        server.turn(&mut events)?;
+        glommio::yield_if_needed().await;
+    }
+    server.relay.close_all();
+    server.cores.set_connections(core, 0);
+    Ok(())
+}
+
+impl Server {
+    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        let longest = if self.full { FULL_MS } else { IDLE_MS };
+        let wait = self.relay.wait_ms(longest);
+        let count = self.relay.epoll().wait(events, wait)?;
+        self.relay.begin_turn();
+        for at in 0..count {
+            let ready = events.get(at);
+            match ready.token {
+                WAKE_TOKEN => self.read_mailbox(),
+                token if token & OWN_TOKENS != 0 => {
+                    let at = (token - OWN_TOKENS - 1) as usize;
+                    self.accept_from(at);
+                }
+                _ => self.relay.ready(ready),
+            }
+        }
+        self.relay.end_turn();
+        self.cores.set_connections(self.core, self.relay.len());
+        if self.full && self.cores.has_room() {
+            self.watch_listeners();
+        }
+        Ok(())
+    }
+
+    fn read_mailbox(&mut self) {
+        for message in self.cores.messages(self.core) {
+            match message {
+                Message::Listen(fd, role) => self.listen(fd, role),
+                Message::Unlisten(fd) => self.unlisten(&fd),
+                Message::Adopt(fd, role) => self.relay.adopt(role, fd),
+                Message::Report(sender) => {
+                    // A full or closed channel means that nobody waits for the answer any more.
+                    let _ = sender.try_send(self.relay.stats().clone());
+                }
+                Message::Stop => self.stop = true,
+            }
+        }
+    }
+
+    fn listen(&mut self, fd: Arc<OwnedFd>, role: Role) {
+        self.listeners.push(Some(Listener { fd, role }));
+        if !self.full {
+            self.watch(self.listeners.len() - 1);
+        }
+    }
+
+    fn unlisten(&mut self, fd: &OwnedFd) {
+        for at in 0..self.listeners.len() {
+            let same = |it: &Listener| it.fd.as_raw_fd() == fd.as_raw_fd();
+            if self.listeners[at].as_ref().is_some_and(same) {
+                self.unwatch(at);
+                self.listeners[at] = None;
+            }
+        }
+    }
+
+    fn watch(&self, at: usize) {
+        let Some(listener) = &self.listeners[at] else {
+            return;
+        };
+        let token = OWN_TOKENS + 1 + at as u64;
+        let added = self.relay.epoll().add(listener.fd.as_fd(), token, Interest::Listener);
+        if let Err(error) = added {
+            tracing::error!("cannot watch a listener: {error}");
+        }
+    }
+
+    fn unwatch(&self, at: usize) {
+        if let Some(listener) = &self.listeners[at] {
+            // It may not be watched just now, which is what is wanted.
+            let _ = self.relay.epoll().remove(listener.fd.as_fd());
+        }
+    }
+
+    fn watch_listeners(&mut self) {
+        self.full = false;
+        (0..self.listeners.len()).for_each(|at| self.watch(at));
+    }
+
+    fn stop_accepting(&mut self, why: &str, now: Mono) {
+        (0..self.listeners.len()).for_each(|at| self.unwatch(at));
+        self.full = true;
+        if let Some(more) = self.full_log.allow(now) {
+            tracing::warn!("{why}; new connections wait in the backlog{}", left_out(more));
+        }
+    }
+
+    fn accept_from(&mut self, at: usize) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(Some(listener)) = self.listeners.get(at) else {
+                return;
+            };
+            if !self.cores.has_room() {
+                return self.stop_accepting("client_limit reached", clock::mono());
+            }
+            let role = listener.role;
+            match accept(listener.fd.as_fd()) {
+                Ok(fd) => self.take(fd, role),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    let why = format!("cannot accept a connection: {error}");
+                    return self.stop_accepting(&why, clock::mono());
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, fd: OwnedFd, role: Role) {
+        self.relay.stats().accepted += 1;
+        let to = self.cores.place(self.core, self.relay.len());
+        if to == self.core {
+            self.relay.adopt(role, fd);
+            self.cores.set_connections(self.core, self.relay.len());
+        } else {
+            self.relay.stats().handed_over += 1;
+            self.cores.send(to, Message::Adopt(fd, role));
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The running director: the shared user table and the serving cores.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
+
+use super::cores::{Cores, Message};
+use super::directory::{Directory, Limits};
+use super::io::UnixAddress;
+use super::relay::conn::{Greeting, Role};
+use super::relay::{Relay, Setup};
+use super::serve::serve;
+use super::stats::Stats;
+use crate::core::lookup::Socket;
+use crate::core::snapshot::Snapshot;
+use crate::settings::{ListenerKind, Settings};
+
+/// Why the cores could not be started; the environment is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A descriptor or thread could not be made.
+    #[error("cannot start the serving cores: {0}")]
+    Io(#[from] io::Error),
+    /// glommio refused.
+    #[error("cannot start an executor: {0}")]
+    Executor(String),
+    /// A socket path is too long.
+    #[error("{setting} is longer than the 107 bytes that a unix socket's path may have")]
+    PathTooLong {
+        /// Which setting.
+        setting: &'static str,
+    },
+}
+
+impl From<GlommioError<()>> for StartError {
+    fn from(error: GlommioError<()>) -> Self {
+        StartError::Executor(error.to_string())
+    }
+}
+
+/// The serving cores and what they share.
+pub struct Tier {
+    cores: Arc<Cores>,
+    directory: Arc<Directory>,
+    executors: Vec<ExecutorJoinHandle<io::Result<()>>>,
+}
+
+impl Tier {
+    /// Starts one executor per CPU of `cpus`, or `settings.cores` of them. Nothing is listened on
+    /// yet. `seed` should be random.
+    pub fn start(
+        settings: &Settings,
+        snapshot: Snapshot,
+        cpus: &[usize],
+        seed: u64,
+    ) -> Result<Tier, StartError> {
+        let limits =
+            Limits { users: settings.user_table_limit, new_per_second: settings.new_user_rate };
+        let directory = Arc::new(Directory::new(snapshot, limits, seed as u32));
+        let count = settings.cores.unwrap_or(cpus.len()).max(1);
+        let cores = Arc::new(Cores::new(count, settings.client_limit as usize)?);
+        let address = |path: &std::path::Path, setting| {
+            UnixAddress::new(path).ok_or(StartError::PathTooLong { setting })
+        };
+        let auth_login = address(&settings.auth_login_path, "auth_login_path")?;
+        let auth_userdb = address(&settings.auth_userdb_path, "auth_userdb_path")?;
+        let mut tier = Tier { cores, directory, executors: Vec::new() };
+        for core in 0..count {
+            let setup = Setup {
+                directory: Arc::clone(&tier.directory),
+                auth_login: auth_login.clone(),
+                auth_userdb: auth_userdb.clone(),
+                lookup_timeout: u64::try_from(settings.lookup_timeout.as_nanos())
+                    .unwrap_or(u64::MAX),
+                seed: seed.rotate_left(core as u32 % 64) ^ core as u64,
+            };
+            tier.start_core(core, setup, cpus[core % cpus.len()])?;
+        }
+        Ok(tier)
+    }
+
+    fn start_core(&mut self, core: usize, setup: Setup, cpu: usize) -> Result<(), StartError> {
+        let cores = Arc::clone(&self.cores);
+        let relay = Relay::new(setup)?;
+        // No registered buffers: they are for files, and are charged to the locked memory.
+        let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+            .name(&format!("serve-{core}"))
+            .io_memory(0)
+            .spawn(move || serve(core, cores, relay))
+            .map_err(|error| StartError::Executor(error.to_string()))?;
+        self.executors.push(executor);
+        Ok(())
+    }
+
+    /// What the cores share.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// The cores' mailboxes.
+    pub fn cores(&self) -> &Arc<Cores> {
+        &self.cores
+    }
+
+    /// Makes all cores accept from a listener; a FIFO is read by the first one.
+    pub fn listen(&self, fd: OwnedFd, kind: ListenerKind, is_fifo: bool) {
+        let Some(role) = role(kind) else {
+            return;
+        };
+        if is_fifo {
+            return self.cores.send(0, Message::Adopt(fd, role));
+        }
+        let fd = Arc::new(fd);
+        for core in 0..self.cores.count() {
+            self.cores.send(core, Message::Listen(Arc::clone(&fd), role));
+        }
+    }
+
+    /// What all cores counted, added up.
+    pub fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        self.cores.stats().iter().for_each(|stats| sum.merge(stats));
+        sum
+    }
+
+    /// Ends all cores and waits for them.
+    pub fn stop(self) {
+        for core in 0..self.cores.count() {
+            self.cores.send(core, Message::Stop);
+        }
+        for executor in self.executors {
+            match executor.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!("a serving core ended with an error: {error}"),
+                Err(error) => tracing::error!("a serving core ended with an error: {error}"),
+            }
+        }
+    }
+}
+
+/// What a serving core does with connections of a listener; `None`: not its business.
+fn role(kind: ListenerKind) -> Option<Role> {
+    match kind {
+        ListenerKind::Login => Some(Role::Relay(Socket::Login)),
+        ListenerKind::Userdb => Some(Role::Relay(Socket::Userdb)),
+        ListenerKind::Authreply => Some(Role::Authreply(Greeting::Awaited)),
+        ListenerKind::Notify => Some(Role::Notify),
+        ListenerKind::Ring | ListenerKind::Admin | ListenerKind::Http => None,
+    }
+}
