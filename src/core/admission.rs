@@ -35,7 +35,11 @@ impl Rate {
 
 /// Whether one more user fits into the table.
 pub fn has_room(users: u64, limit: u64) -> Result<(), Refusal> {
-    if users < limit { Ok(()) } else { Err(Refusal::TableFull) }
+    if users < limit {
+        Ok(())
+    } else {
+        Err(Refusal::TableFull)
+    }
 }
 
 #[cfg(test)]

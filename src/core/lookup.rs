@@ -4,10 +4,10 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use super::ip_text::parse_lenient;
 use super::snapshot::{BackendView, Snapshot};
 use super::user_hash::cut_master_user;
 use super::{UserHash, UserKey};
-use super::ip_text::parse_lenient;
 use crate::wire::auth::{About, Found};
 use crate::wire::line::{number, push_number};
 
@@ -53,7 +53,10 @@ pub struct Local {
 impl Local {
     /// From the text of the request.
     pub fn of(about: &About<'_>) -> Local {
-        Local { ip: parse_ip(about.lip), port: about.lport }
+        Local {
+            ip: parse_ip(about.lip),
+            port: about.lport,
+        }
     }
 }
 
@@ -96,7 +99,11 @@ pub fn question(
     let name = cut_master_user(found.name()?, snapshot.master_user_separator);
     let hash = snapshot.username_hash.hash(name, scratch);
     let maybe = found.proxy_maybe.then(|| maybe(found, socket, local()));
-    Some(Question { hash, tag: Box::from(&*found.tag), maybe })
+    Some(Question {
+        hash,
+        tag: Box::from(&*found.tag),
+        maybe,
+    })
 }
 
 fn maybe(found: &Found<'_>, socket: Socket, request: Local) -> Maybe {
@@ -106,7 +113,10 @@ fn maybe(found: &Found<'_>, socket: Socket, request: Local) -> Maybe {
     // lmtp and doveadm log in at the backend with no user password.
     let needs_password = socket != Socket::Userdb && !(found.pass || found.master);
     Maybe {
-        local: Local { ip: lip.or(request.ip), port: lport.or(request.port) },
+        local: Local {
+            ip: lip.or(request.ip),
+            port: lport.or(request.port),
+        },
         port,
         proxy: found.proxy,
         missing: needs_password.then_some("pass"),
@@ -116,7 +126,10 @@ fn maybe(found: &Found<'_>, socket: Socket, request: Local) -> Maybe {
 impl Question {
     /// The identity asked for; `None` while no backend ever had the tag.
     pub fn key(&self, snapshot: &Snapshot) -> Option<UserKey> {
-        Some(UserKey { tag: snapshot.tag(&self.tag)?, hash: self.hash })
+        Some(UserKey {
+            tag: snapshot.tag(&self.tag)?,
+            hash: self.hash,
+        })
     }
 }
 
@@ -201,7 +214,9 @@ pub fn suffix(ip_text: &str, name: Option<&str>, expire_secs: u64) -> Box<[u8]> 
         Some(name) => Cow::Owned(format!("{name}\thostip={ip_text}")),
         None => Cow::Borrowed(ip_text),
     };
-    format!("\tproxy_refresh={refresh}\thost={host}").into_bytes().into_boxed_slice()
+    format!("\tproxy_refresh={refresh}\thost={host}")
+        .into_bytes()
+        .into_boxed_slice()
 }
 
 #[cfg(test)]

@@ -77,7 +77,8 @@ impl<T> Parking<T> {
 
     /// Whether woken lookups still have to be tried.
     pub fn has_woken(&self) -> bool {
-        self.woken_up_to.is_some_and(|from| self.waiting.range(from..).next().is_some())
+        self.woken_up_to
+            .is_some_and(|from| self.waiting.range(from..).next().is_some())
     }
 
     /// The next woken lookup in order of arrival, to be tried; it keeps its place.
@@ -118,7 +119,9 @@ impl<T> Parking<T> {
 
     /// When the next lookup must be answered.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.by_deadline.first_key_value().map(|(&(deadline, _), ())| deadline)
+        self.by_deadline
+            .first_key_value()
+            .map(|(&(deadline, _), ())| deadline)
     }
 
     /// All that wait, in order of arrival.
@@ -156,7 +159,13 @@ mod tests {
             }
         }
         assert_eq!(seen, [0, 1, 2, 3]);
-        assert_eq!(parking.iter().map(|parked| parked.lookup).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(
+            parking
+                .iter()
+                .map(|parked| parked.lookup)
+                .collect::<Vec<_>>(),
+            [1, 3]
+        );
         assert!(!parking.has_woken());
     }
 

@@ -3,10 +3,16 @@
 use crate::core::{Mono, Wall};
 
 fn read(clock: libc::clockid_t) -> (u64, u64) {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is a valid timespec for the call to fill.
     let done = unsafe { libc::clock_gettime(clock, &raw mut time) };
-    assert_eq!(done, 0, "a clock that every supported kernel has cannot be read");
+    assert_eq!(
+        done, 0,
+        "a clock that every supported kernel has cannot be read"
+    );
     (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs())
 }
 

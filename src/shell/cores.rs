@@ -59,7 +59,10 @@ impl Cores {
             }))
         };
         let mailboxes = (0..count).map(|_| mailbox()).collect::<io::Result<_>>()?;
-        Ok(Cores { mailboxes, client_limit })
+        Ok(Cores {
+            mailboxes,
+            client_limit,
+        })
     }
 
     /// How many cores serve.
@@ -106,12 +109,17 @@ impl Cores {
 
     /// Says how many connections a core has.
     pub fn set_connections(&self, core: usize, connections: usize) {
-        self.mailboxes[core].connections.store(connections, Ordering::Relaxed);
+        self.mailboxes[core]
+            .connections
+            .store(connections, Ordering::Relaxed);
     }
 
     /// Connections over all cores.
     pub fn connections(&self) -> usize {
-        self.mailboxes.iter().map(|core| core.connections.load(Ordering::Relaxed)).sum()
+        self.mailboxes
+            .iter()
+            .map(|core| core.connections.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Whether another connection may be accepted.
@@ -122,12 +130,18 @@ impl Cores {
     /// Which core should serve a connection that `core`, which has `own`, has just accepted.
     pub fn place(&self, core: usize, own: usize) -> usize {
         let load = |at: usize| self.mailboxes[at].connections.load(Ordering::Relaxed);
-        let Some(least) = (0..self.count()).filter(|&at| at != core).min_by_key(|&at| load(at))
+        let Some(least) = (0..self.count())
+            .filter(|&at| at != core)
+            .min_by_key(|&at| load(at))
         else {
             return core;
         };
         let fewest = load(least);
-        if own > fewest + fewest / 16 + UNEVEN { least } else { core }
+        if own > fewest + fewest / 16 + UNEVEN {
+            least
+        } else {
+            core
+        }
     }
 
     /// Asks every core what it counted; cores that do not answer within a second are left out.

@@ -70,7 +70,10 @@ impl Directory {
     /// would create a user start again, since they check the generation under the shard lock.
     pub fn publish(&self, snapshot: Snapshot) {
         let generation = snapshot.generation;
-        assert!(generation > self.generation.load(Ordering::Relaxed), "S6: generations go up");
+        assert!(
+            generation > self.generation.load(Ordering::Relaxed),
+            "S6: generations go up"
+        );
         self.snapshot.store(Arc::new(snapshot));
         self.generation.store(generation, Ordering::Release);
     }
@@ -89,13 +92,20 @@ impl Directory {
         snapshot: &Snapshot,
     ) -> Option<Login> {
         let mut stale = false;
-        let login = self.shards[shard_of(key.hash)].lock().login(key, wall, snapshot, || {
-            stale = self.generation.load(Ordering::Acquire) != snapshot.generation;
-            if stale { Err(Refusal::TableFull) } else { self.admit(mono) }
-        });
+        let login = self.shards[shard_of(key.hash)]
+            .lock()
+            .login(key, wall, snapshot, || {
+                stale = self.generation.load(Ordering::Acquire) != snapshot.generation;
+                if stale {
+                    Err(Refusal::TableFull)
+                } else {
+                    self.admit(mono)
+                }
+            });
         let change = i64::from(login.created) - i64::from(login.removed);
         if change != 0 {
-            self.users.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
+            self.users
+                .fetch_add(change.cast_unsigned(), Ordering::Relaxed);
         }
         (!stale).then_some(login)
     }
@@ -117,7 +127,10 @@ impl Directory {
         let tags = u16::try_from(snapshot.tags.len()).unwrap_or(u16::MAX);
         (0..tags)
             .filter(|&tag| {
-                let key = UserKey { tag: TagId(tag), hash };
+                let key = UserKey {
+                    tag: TagId(tag),
+                    hash,
+                };
                 shard.keep_alive(key, now, snapshot) != Refreshed::Unknown
             })
             .count()

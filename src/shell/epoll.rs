@@ -58,13 +58,19 @@ impl Epoll {
 
     /// Watches `fd`; its events carry `token`. Closing the descriptor ends the watch.
     pub fn add(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: flags(interest), u64: token };
+        let mut event = libc::epoll_event {
+            events: flags(interest),
+            u64: token,
+        };
         self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event)
     }
 
     /// Changes what to be told of `fd`.
     pub fn modify(&self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: flags(interest), u64: token };
+        let mut event = libc::epoll_event {
+            events: flags(interest),
+            u64: token,
+        };
         self.control(libc::EPOLL_CTL_MOD, fd.as_raw_fd(), &mut event)
     }
 
@@ -82,7 +88,11 @@ impl Epoll {
     ) -> io::Result<()> {
         // SAFETY: `event` is a valid epoll_event; the kernel checks the descriptors.
         let done = unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd, event) };
-        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     /// Waits for events for at most `timeout_ms` milliseconds and returns how many came. A signal

@@ -93,7 +93,11 @@ impl UnixAddress {
             *to = from.cast_signed();
         }
         let length = mem::offset_of!(libc::sockaddr_un, sun_path) + bytes.len() + 1;
-        Some(UnixAddress { address, length: length as libc::socklen_t, path: Box::from(path) })
+        Some(UnixAddress {
+            address,
+            length: length as libc::socklen_t,
+            path: Box::from(path),
+        })
     }
 
     /// The path.
@@ -108,9 +112,17 @@ impl UnixAddress {
         let socket = owned(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
         // SAFETY: the address is a valid sockaddr_un of `length` bytes.
         let done = unsafe {
-            libc::connect(socket.as_raw_fd(), (&raw const self.address).cast(), self.length)
+            libc::connect(
+                socket.as_raw_fd(),
+                (&raw const self.address).cast(),
+                self.length,
+            )
         };
-        if done == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+        if done == 0 {
+            Ok(socket)
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 }
 

@@ -45,7 +45,9 @@ struct Server {
 
 /// Serves until told to stop.
 pub async fn serve(core: usize, cores: Arc<Cores>, relay: Relay) -> io::Result<()> {
-    relay.epoll().add(cores.wake_of(core).as_fd(), WAKE_TOKEN, Interest::Readable)?;
+    relay
+        .epoll()
+        .add(cores.wake_of(core).as_fd(), WAKE_TOKEN, Interest::Readable)?;
     let mut server = Server {
         core,
         cores,
@@ -127,7 +129,10 @@ impl Server {
             return;
         };
         let token = OWN_TOKENS + 1 + at as u64;
-        let added = self.relay.epoll().add(listener.fd.as_fd(), token, Interest::Listener);
+        let added = self
+            .relay
+            .epoll()
+            .add(listener.fd.as_fd(), token, Interest::Listener);
         if let Err(error) = added {
             tracing::error!("cannot watch a listener: {error}");
         }
@@ -149,7 +154,10 @@ impl Server {
         (0..self.listeners.len()).for_each(|at| self.unwatch(at));
         self.full = true;
         if let Some(more) = self.full_log.allow(now) {
-            tracing::warn!("{why}; new connections wait in the backlog{}", left_out(more));
+            tracing::warn!(
+                "{why}; new connections wait in the backlog{}",
+                left_out(more)
+            );
         }
     }
 

@@ -56,8 +56,10 @@ impl Tier {
         cpus: &[usize],
         seed: u64,
     ) -> Result<Tier, StartError> {
-        let limits =
-            Limits { users: settings.user_table_limit, new_per_second: settings.new_user_rate };
+        let limits = Limits {
+            users: settings.user_table_limit,
+            new_per_second: settings.new_user_rate,
+        };
         let directory = Arc::new(Directory::new(snapshot, limits, seed as u32));
         let count = settings.cores.unwrap_or(cpus.len()).max(1);
         let cores = Arc::new(Cores::new(count, settings.client_limit as usize)?);
@@ -66,7 +68,11 @@ impl Tier {
         };
         let auth_login = address(&settings.auth_login_path, "auth_login_path")?;
         let auth_userdb = address(&settings.auth_userdb_path, "auth_userdb_path")?;
-        let mut tier = Tier { cores, directory, executors: Vec::new() };
+        let mut tier = Tier {
+            cores,
+            directory,
+            executors: Vec::new(),
+        };
         for core in 0..count {
             let setup = Setup {
                 directory: Arc::clone(&tier.directory),
@@ -114,7 +120,8 @@ impl Tier {
         }
         let fd = Arc::new(fd);
         for core in 0..self.cores.count() {
-            self.cores.send(core, Message::Listen(Arc::clone(&fd), role));
+            self.cores
+                .send(core, Message::Listen(Arc::clone(&fd), role));
         }
     }
 

@@ -88,14 +88,21 @@ fn first_field(rest: &[u8]) -> &[u8] {
 
 fn parse_found(rest: &[u8]) -> Found<'_> {
     let id = first_field(rest);
-    let mut found = Found { id, ..Found::default() };
+    let mut found = Found {
+        id,
+        ..Found::default()
+    };
     if id.len() == rest.len() {
         return found;
     }
     let rest = &rest[id.len() + 1..];
     let escaped = memchr(1, rest).is_some();
     for raw in fields(rest) {
-        let field = if escaped { unescape(raw) } else { Cow::Borrowed(raw) };
+        let field = if escaped {
+            unescape(raw)
+        } else {
+            Cow::Borrowed(raw)
+        };
         take_field(&mut found, field);
     }
     found
@@ -139,7 +146,9 @@ fn take_field<'a>(found: &mut Found<'a>, field: Cow<'a, [u8]>) {
 }
 
 fn is_flag(field: &[u8], name: &[u8]) -> bool {
-    field.strip_prefix(name).is_some_and(|rest| matches!(rest.first(), None | Some(b'=')))
+    field
+        .strip_prefix(name)
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'=')))
 }
 
 fn value(field: Cow<'_, [u8]>, from: usize) -> Cow<'_, [u8]> {
@@ -179,9 +188,10 @@ pub fn parse_request(line: &[u8]) -> Request<'_> {
         return Request::Other;
     };
     match word {
-        b"AUTH" | b"PASS" => {
-            Request::Begin { id, about: before_resp(rest) }
-        }
+        b"AUTH" | b"PASS" => Request::Begin {
+            id,
+            about: before_resp(rest),
+        },
         b"CANCEL" => Request::Cancel(id),
         _ => Request::Other,
     }

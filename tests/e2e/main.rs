@@ -10,6 +10,7 @@ mod cases;
 
 mod everyday;
 mod failures;
+mod handshake;
 mod idle;
 mod placement;
 mod restarts;

@@ -20,12 +20,12 @@ fn known_answers_homing() {
 }
 
 #[test]
-fn plain_list() {
+fn homing_agrees_on_plain_list() {
     same_answers("10.0.0.1 10.0.0.2 10.0.0.3", &[""]);
 }
 
 #[test]
-fn unsorted_list_of_both_families() {
+fn homing_agrees_on_unsorted_list_of_both_families() {
     same_answers(
         "192.0.2.7 2001:db8::2 10.255.0.9 2001:db8::1 10.0.0.1",
         &[""],
@@ -33,17 +33,17 @@ fn unsorted_list_of_both_families() {
 }
 
 #[test]
-fn ranges() {
+fn homing_agrees_on_ranges() {
     same_answers("10.1.0.1-10.1.0.40 [2001:db8::a0]-[2001:db8::a9]", &[""]);
 }
 
 #[test]
-fn one_backend() {
+fn homing_agrees_on_one_backend() {
     same_answers("10.0.0.1", &[""]);
 }
 
 #[test]
-fn tags() {
+fn homing_agrees_on_tags() {
     let servers =
         "10.0.0.1@east 10.0.0.2@west 10.0.0.3@east 10.0.0.4 10.0.0.5-10.0.0.9@a@b 10.0.0.10";
     same_answers(servers, &["", "east", "west", "a@b"]);

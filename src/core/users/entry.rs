@@ -27,13 +27,23 @@ const QUEUED: u16 = 4;
 
 impl Entry {
     /// A free place.
-    pub const EMPTY: Entry =
-        Entry { hash: 0, stamp: 0, backend: 0, tag: 0, flags: 0, decided_by: 0 };
+    pub const EMPTY: Entry = Entry {
+        hash: 0,
+        stamp: 0,
+        backend: 0,
+        tag: 0,
+        flags: 0,
+        decided_by: 0,
+    };
 
     /// A user just assigned. `stamp` is when; see [`Entry::set_stamp`].
     pub fn new(key: UserKey, backend: BackendSlot, stamp: Wall) -> Entry {
-        let mut entry =
-            Entry { hash: key.hash.0, backend: backend.0, tag: key.tag.0, ..Entry::EMPTY };
+        let mut entry = Entry {
+            hash: key.hash.0,
+            backend: backend.0,
+            tag: key.tag.0,
+            ..Entry::EMPTY
+        };
         entry.set_stamp(stamp);
         entry
     }
@@ -45,7 +55,10 @@ impl Entry {
 
     /// The user's identity.
     pub fn key(&self) -> UserKey {
-        UserKey { tag: TagId(self.tag), hash: UserHash(self.hash) }
+        UserKey {
+            tag: TagId(self.tag),
+            hash: UserHash(self.hash),
+        }
     }
 
     /// The user's backend.

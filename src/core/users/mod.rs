@@ -39,7 +39,10 @@ impl Expiry {
     /// least 3 s and at most 30 s.
     pub fn new(expire_secs: u32) -> Expiry {
         let expire = u64::from(expire_secs);
-        Expiry { expire, near: (expire / 10).clamp(3, 30) }
+        Expiry {
+            expire,
+            near: (expire / 10).clamp(3, 30),
+        }
     }
 
     /// `director_user_expire` in seconds.

@@ -60,7 +60,10 @@ pub enum Refreshed {
 impl Shard {
     /// An empty shard; `seed` as in [`Table::new`].
     pub fn new(seed: u32) -> Shard {
-        Shard { table: Table::new(seed), users: Vec::new() }
+        Shard {
+            table: Table::new(seed),
+            users: Vec::new(),
+        }
     }
 
     /// Users held, expired ones not yet swept included.
@@ -90,7 +93,9 @@ impl Shard {
 
     /// Where `key` lives, without refreshing it.
     pub fn peek(&self, key: UserKey, now: Wall, snapshot: &Snapshot) -> Option<&Entry> {
-        self.table.get(key).filter(|entry| is_live(entry, now, snapshot))
+        self.table
+            .get(key)
+            .filter(|entry| is_live(entry, now, snapshot))
     }
 
     /// A login asks where its user lives (docs/protocol/login.md, the lookup). `admit` is asked
@@ -109,7 +114,10 @@ impl Shard {
             Some(entry) if is_live(entry, now, snapshot) => known(entry, now, snapshot),
             Some(_) => {
                 self.remove(key);
-                Login { removed: 1, ..self.unknown(key, now, snapshot, admit) }
+                Login {
+                    removed: 1,
+                    ..self.unknown(key, now, snapshot, admit)
+                }
             }
             None => self.unknown(key, now, snapshot, admit),
         }
@@ -134,8 +142,15 @@ impl Shard {
         let mut entry = Entry::new(key, backend, now);
         entry.set_queued(!snapshot.alone);
         self.insert(entry);
-        let note = if snapshot.alone { Note::None } else { Note::Announce };
-        Login { created: true, ..Login::of(Decision::Go(backend), note) }
+        let note = if snapshot.alone {
+            Note::None
+        } else {
+            Note::Announce
+        };
+        Login {
+            created: true,
+            ..Login::of(Decision::Go(backend), note)
+        }
     }
 
     /// A session of the user is alive (docs/protocol/notify.md). Refreshes also a user that is
@@ -196,7 +211,12 @@ impl Shard {
 
 impl Login {
     fn of(decision: Decision, note: Note) -> Login {
-        Login { decision, note, created: false, removed: 0 }
+        Login {
+            decision,
+            note,
+            created: false,
+            removed: 0,
+        }
     }
 
     fn wait(reason: DelayReason) -> Login {
@@ -217,8 +237,7 @@ fn known(entry: &mut Entry, now: Wall, snapshot: &Snapshot) -> Login {
         if !snapshot.synced {
             return Login::wait(DelayReason::NotSynced);
         }
-        if snapshot.ring_min_version >= 1 && snapshot.choose(entry.key()) != Some(entry.backend())
-        {
+        if snapshot.ring_min_version >= 1 && snapshot.choose(entry.key()) != Some(entry.backend()) {
             return Login::of(Decision::Wait(DelayReason::Weak), Note::Confirm);
         }
     }

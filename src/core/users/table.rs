@@ -28,7 +28,12 @@ pub struct Table {
 impl Table {
     /// An empty table; allocates nothing.
     pub fn new(seed: u32) -> Table {
-        Table { slots: Vec::new(), capacity: 0, len: 0, seed: seed | 1 }
+        Table {
+            slots: Vec::new(),
+            capacity: 0,
+            len: 0,
+            seed: seed | 1,
+        }
     }
 
     /// Number of entries.
@@ -107,7 +112,9 @@ impl Table {
             Ok(_) => unreachable!("inserted twice"),
             Err(at) => at,
         };
-        let Some(free) = self.slots[at..self.slots.len() - 1].iter().position(Entry::is_empty)
+        let Some(free) = self.slots[at..self.slots.len() - 1]
+            .iter()
+            .position(Entry::is_empty)
         else {
             return false;
         };
@@ -200,7 +207,10 @@ impl Table {
             let mixed = self.mix(entry.key());
             let home = self.home(mixed);
             assert!(home <= at, "an entry stands before its home");
-            assert!(home == at || last.is_some(), "a gap between an entry and its home");
+            assert!(
+                home == at || last.is_some(),
+                "a gap between an entry and its home"
+            );
             if let Some((_, before)) = last {
                 assert!(before <= mixed, "a run is out of order");
             }

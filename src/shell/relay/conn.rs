@@ -173,20 +173,21 @@ impl Tap {
     /// Looks at bytes on their way to auth.
     pub fn feed(&mut self, bytes: &[u8]) {
         let open = &mut self.open;
-        self.lines.feed_skipping(bytes, MAX_LINE, |line| match parse_request(line) {
-            Request::Begin { id, about } => {
-                if open.len() >= OPEN_MAX {
-                    open.pop_front();
+        self.lines
+            .feed_skipping(bytes, MAX_LINE, |line| match parse_request(line) {
+                Request::Begin { id, about } => {
+                    if open.len() >= OPEN_MAX {
+                        open.pop_front();
+                    }
+                    open.push_back((id, Box::from(&about[..about.len().min(ABOUT_MAX)])));
                 }
-                open.push_back((id, Box::from(&about[..about.len().min(ABOUT_MAX)])));
-            }
-            Request::Cancel(id) => {
-                if let Some(at) = open.iter().position(|&(open, _)| open == id) {
-                    open.remove(at);
+                Request::Cancel(id) => {
+                    if let Some(at) = open.iter().position(|&(open, _)| open == id) {
+                        open.remove(at);
+                    }
                 }
-            }
-            Request::Other => {}
-        });
+                Request::Other => {}
+            });
     }
 
     /// Whether the bytes seen end with a complete line.
@@ -219,6 +220,8 @@ impl Asked {
 
     /// Dovecot's session id, for the log; empty when not said.
     pub fn session(&self) -> String {
-        String::from_utf8_lossy(self.about().session).escape_debug().to_string()
+        String::from_utf8_lossy(self.about().session)
+            .escape_debug()
+            .to_string()
     }
 }

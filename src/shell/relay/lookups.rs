@@ -63,8 +63,11 @@ enum Outcome {
 pub fn reply(line: &[u8], conn: &mut Conn, id: ConnId, cx: &mut Context) -> Line {
     if conn.role == Role::Authreply(Greeting::Awaited) {
         let accepted = is_authreply_version(line);
-        conn.role =
-            Role::Authreply(if accepted { Greeting::Accepted } else { Greeting::Refused });
+        conn.role = Role::Authreply(if accepted {
+            Greeting::Accepted
+        } else {
+            Greeting::Refused
+        });
         if !accepted {
             cx.report_authreply_version();
         }
@@ -106,9 +109,13 @@ fn found_reply(
 ) -> Line {
     let asked = conn.tap.take(found.id);
     let snapshot = Arc::clone(&cx.snapshot);
-    let Some(question) =
-        question(found, conn.socket(), || asked.local(), &snapshot, &mut cx.names)
-    else {
+    let Some(question) = question(
+        found,
+        conn.socket(),
+        || asked.local(),
+        &snapshot,
+        &mut cx.names,
+    ) else {
         return Line::Passed;
     };
     let socket = conn.socket();
@@ -134,7 +141,14 @@ fn found_reply(
         }
         Outcome::Wait(reason) => {
             let line = Zeroizing::new(line.to_vec());
-            let waiting = Waiting { id, socket, line, question, add_hash, about: about() };
+            let waiting = Waiting {
+                id,
+                socket,
+                line,
+                question,
+                add_hash,
+                about: about(),
+            };
             cx.park(waiting, reason, conn)
         }
     }
@@ -201,7 +215,12 @@ impl Context {
 
     fn park(&mut self, waiting: Waiting, reason: DelayReason, conn: &mut Conn) -> Line {
         let deadline = Mono(self.now.0.saturating_add(self.setup.lookup_timeout));
-        let parked = Parked { reason, since: self.now, deadline, lookup: waiting };
+        let parked = Parked {
+            reason,
+            since: self.now,
+            deadline,
+            lookup: waiting,
+        };
         match self.parking.park(parked) {
             Ok(place) => {
                 conn.parked.push(place);
@@ -221,7 +240,9 @@ impl Context {
         self.stats.keep_alives += 1;
         let name = unescape(line);
         let hash = self.snapshot.username_hash.hash(&name, &mut self.names);
-        self.setup.directory.keep_alive(hash, self.wall, &self.snapshot);
+        self.setup
+            .directory
+            .keep_alive(hash, self.wall, &self.snapshot);
     }
 }
 
@@ -248,22 +269,28 @@ impl Relay {
         }
     }
 
-    fn answer_parked(
-        &mut self,
-        place: Place,
-        parked: Parked<Waiting>,
-        outcome: &Outcome,
-    ) {
-        let Parked { reason, since, lookup, .. } = parked;
+    fn answer_parked(&mut self, place: Place, parked: Parked<Waiting>, outcome: &Outcome) {
+        let Parked {
+            reason,
+            since,
+            lookup,
+            ..
+        } = parked;
         self.cx.stats.waited(reason, self.cx.now.since(since));
-        let Waiting { id, socket, line, question, add_hash, about } = lookup;
+        let Waiting {
+            id,
+            socket,
+            line,
+            question,
+            add_hash,
+            about,
+        } = lookup;
         let mut out = Zeroizing::new(Vec::new());
         let mut cancel = None;
         match *outcome {
             Outcome::Backend(slot) => {
                 let cx = &mut self.cx;
-                let answer =
-                    cx.write(&line, &question, slot, add_hash, socket, &mut out, || about);
+                let answer = cx.write(&line, &question, slot, add_hash, socket, &mut out, || about);
                 if answer == Answer::ProxyAdded && socket == Socket::Login {
                     cancel = line.split(|&byte| byte == b'\t').nth(1).and_then(number);
                 }
@@ -278,13 +305,7 @@ impl Relay {
     }
 
     /// Sends a late answer, and lets the connection go on with whatever it has.
-    fn deliver(
-        &mut self,
-        id: ConnId,
-        place: Place,
-        out: &[u8],
-        cancel: Option<u32>,
-    ) {
+    fn deliver(&mut self, id: ConnId, place: Place, out: &[u8], cancel: Option<u32>) {
         let Some(conn) = self.get(id) else {
             return;
         };
@@ -298,7 +319,9 @@ impl Relay {
     pub(super) fn fail_expired(&mut self) {
         while let Some((place, parked)) = self.cx.parking.pop_expired(self.cx.now) {
             self.cx.stats.timed_out[parked.reason.index()] += 1;
-            self.cx.stats.waited(parked.reason, self.cx.now.since(parked.since));
+            self.cx
+                .stats
+                .waited(parked.reason, self.cx.now.since(parked.since));
             self.cx.report_timeout(&parked);
             let mut out = Vec::new();
             write_failure(&parked.lookup.line, &mut out);

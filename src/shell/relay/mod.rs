@@ -63,7 +63,13 @@ impl ConnId {
 
     fn of_token(token: u64) -> (ConnId, bool) {
         let serial = (token >> 32) as u32 & SERIAL_MASK;
-        (ConnId { key: token as u32, serial }, token & UPSTREAM_BIT != 0)
+        (
+            ConnId {
+                key: token as u32,
+                serial,
+            },
+            token & UPSTREAM_BIT != 0,
+        )
     }
 }
 
@@ -130,7 +136,12 @@ impl Relay {
             wall: clock::wall(),
             random,
         };
-        Ok(Relay { conns: Slab::new(), cx, again: Vec::new(), next_serial: 0 })
+        Ok(Relay {
+            conns: Slab::new(),
+            cx,
+            again: Vec::new(),
+            next_serial: 0,
+        })
     }
 
     /// The relay's epoll, for the loop that drives it to wait on and to add its own descriptors.
@@ -185,7 +196,10 @@ impl Relay {
             return 0;
         }
         let dial = self.cx.dials.first_key_value().map(|(&(when, _), ())| when);
-        let next = [self.cx.parking.next_deadline(), dial].into_iter().flatten().min();
+        let next = [self.cx.parking.next_deadline(), dial]
+            .into_iter()
+            .flatten()
+            .min();
         let Some(next) = next else {
             return longest;
         };
@@ -204,7 +218,11 @@ impl Relay {
         };
         let id = ConnId { key, serial };
         let mut conn = Conn::new(serial, role, fd);
-        if let Err(error) = self.cx.epoll.add(conn.client.fd(), id.token(false), Interest::Stream) {
+        if let Err(error) = self
+            .cx
+            .epoll
+            .add(conn.client.fd(), id.token(false), Interest::Stream)
+        {
             tracing::error!("cannot watch a connection, closing it: {error}");
             return;
         }
@@ -232,11 +250,16 @@ impl Relay {
     }
 
     fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.conns.get_mut(id.key as usize).filter(|conn| conn.serial == id.serial)
+        self.conns
+            .get_mut(id.key as usize)
+            .filter(|conn| conn.serial == id.serial)
     }
 
     fn pump(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id.key as usize).filter(|c| c.serial == id.serial)
+        let Some(conn) = self
+            .conns
+            .get_mut(id.key as usize)
+            .filter(|c| c.serial == id.serial)
         else {
             return;
         };

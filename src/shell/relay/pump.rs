@@ -34,7 +34,9 @@ const NOTIFY_MAX_LINE: usize = 1024;
 /// Says what a server of this role says first. False: the peer is gone.
 pub fn greet(conn: &mut Conn) -> bool {
     match conn.role {
-        Role::Authreply(_) => conn.client.send(b"VERSION\tdirector-authreply-server\t1\t0\n"),
+        Role::Authreply(_) => conn
+            .client
+            .send(b"VERSION\tdirector-authreply-server\t1\t0\n"),
         Role::Relay(_) | Role::Notify => true,
     }
 }
@@ -74,15 +76,18 @@ fn move_bytes(conn: &mut Conn, id: ConnId, cx: &mut Context) -> Next {
         return auth_ended(conn, cx);
     }
     send_cancels(conn);
-    if has_more(conn) { Next::Again } else { Next::Wait }
+    if has_more(conn) {
+        Next::Again
+    } else {
+        Next::Wait
+    }
 }
 
 /// Whether a side has more to read than one turn's share, and its reader keeps up.
 fn has_more(conn: &Conn) -> bool {
     match (&conn.role, &conn.upstream) {
         (Role::Relay(_), Upstream::Open(auth)) => {
-            (conn.client.readable && !auth.is_slow())
-                || (auth.readable && !conn.client.is_slow())
+            (conn.client.readable && !auth.is_slow()) || (auth.readable && !conn.client.is_slow())
         }
         (Role::Relay(_), _) => false,
         (Role::Authreply(_), _) => conn.client.readable && !conn.client.is_slow(),
@@ -95,7 +100,11 @@ fn watch_out(side: &mut Side, id: ConnId, upstream: bool, cx: &Context) {
     if wanted == side.watches_out {
         return;
     }
-    let interest = if wanted { Interest::StreamOut } else { Interest::Stream };
+    let interest = if wanted {
+        Interest::StreamOut
+    } else {
+        Interest::Stream
+    };
     if let Err(error) = cx.epoll.modify(side.fd(), id.token(upstream), interest) {
         tracing::error!("cannot change what is watched of a connection: {error}");
     }
@@ -193,13 +202,15 @@ fn lines_of_replies(conn: &mut Conn, count: usize, id: ConnId, cx: &mut Context)
     let scratch = std::mem::take(&mut cx.scratch);
     let mut replies = std::mem::take(&mut conn.replies);
     let mut answered = 0;
-    let fed = replies.feed(&scratch[..count], MAX_LINE, |line| match reply(line, conn, id, cx) {
-        Line::Passed => {
-            cx.out.extend_from_slice(line);
-            cx.out.push(b'\n');
+    let fed = replies.feed(&scratch[..count], MAX_LINE, |line| {
+        match reply(line, conn, id, cx) {
+            Line::Passed => {
+                cx.out.extend_from_slice(line);
+                cx.out.push(b'\n');
+            }
+            Line::Answered => answered += 1,
+            Line::Kept => {}
         }
-        Line::Answered => answered += 1,
-        Line::Kept => {}
     });
     conn.replies = replies;
     cx.scratch = scratch;
@@ -277,9 +288,11 @@ fn from_notifier(conn: &mut Conn, cx: &mut Context) -> bool {
     };
     conn.client.was_read(count < cx.scratch.len());
     let scratch = std::mem::take(&mut cx.scratch);
-    let skipped = conn.replies.feed_skipping(&scratch[..count], NOTIFY_MAX_LINE, |line| {
-        cx.keep_alive(line);
-    });
+    let skipped = conn
+        .replies
+        .feed_skipping(&scratch[..count], NOTIFY_MAX_LINE, |line| {
+            cx.keep_alive(line);
+        });
     cx.scratch = scratch;
     if skipped > 0 {
         cx.stats.keep_alives_skipped += skipped as u64;

@@ -7,8 +7,8 @@ use std::path::Path;
 use super::Context;
 use super::lookups::{LogAbout, Waiting};
 use crate::core::lookup::Socket;
-use crate::core::user_hash::cut_master_user;
 use crate::core::parking::Parked;
+use crate::core::user_hash::cut_master_user;
 use crate::shell::log_limit::{LogLimit, left_out};
 use crate::wire::line::TooLong;
 
@@ -34,7 +34,10 @@ impl Context {
         let Some(more) = self.limits.lookup.allow(self.now) else {
             return;
         };
-        let user = printable(cut_master_user(&about.user, self.snapshot.master_user_separator));
+        let user = printable(cut_master_user(
+            &about.user,
+            self.snapshot.master_user_separator,
+        ));
         tracing::error!(
             session = about.asked.session(),
             "User {user} host lookup failed: {why}{}",

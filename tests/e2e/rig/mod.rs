@@ -25,5 +25,5 @@ pub use director::{Director, DirectorKind, DirectorPlacement, DirectorSpec, Sock
 pub use dovecot::{LoginMode, Version};
 pub use site::Site;
 pub use stub_auth::StubAuth;
-pub use tier::{BACKENDS, Case, Tier, TierSpec};
+pub use tier::{BACKENDS, Case, Tier, TierSpec, start_lone_proxy};
 pub use users::{Home, User};

@@ -215,6 +215,15 @@ fn start_backend(
     })
 }
 
+/// A proxy without director and backends, on the address it returns with its IMAP port.
+pub fn start_lone_proxy(site: &Site, case: Case) -> (Dovecot, Sockets, SocketAddr) {
+    let spec = TierSpec::new(case, Vec::new());
+    let address = site.address(21);
+    let proxy = start_proxy(site, &spec, address, PROXY_PORTS);
+    let sockets = make_socket_places(&proxy);
+    (proxy, sockets, (address, PROXY_PORTS.imap).into())
+}
+
 fn start_proxy(site: &Site, spec: &TierSpec, address: Ipv4Addr, backend_ports: Ports) -> Dovecot {
     let version = spec.case.proxy;
     let template = match version {
