@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 
 use super::cores::{Cores, Message};
@@ -45,7 +47,7 @@ impl From<GlommioError<()>> for StartError {
 pub struct Tier {
     cores: Arc<Cores>,
     directory: Arc<Directory>,
-    executors: Vec<ExecutorJoinHandle<io::Result<()>>>,
+    executors: Mutex<Vec<ExecutorJoinHandle<io::Result<()>>>>,
 }
 
 impl Tier {
@@ -63,7 +65,7 @@ impl Tier {
         let mut tier = Tier {
             cores,
             directory,
-            executors: Vec::new(),
+            executors: Mutex::default(),
         };
         for core in 0..count {
             let setup = Setup {
@@ -84,7 +86,7 @@ impl Tier {
             .io_memory(0)
             .spawn(move || serve(core, cores, relay))
             .map_err(|error| StartError::Executor(error.to_string()))?;
-        self.executors.push(executor);
+        self.executors.lock().push(executor);
         Ok(())
     }
 
@@ -98,18 +100,26 @@ impl Tier {
         &self.cores
     }
 
-    /// Makes all cores accept from a listener; a FIFO is read by the first one.
-    pub fn listen(&self, fd: OwnedFd, kind: ListenerKind, is_fifo: bool) {
-        let Some(role) = role(kind) else {
-            return;
-        };
+    /// Makes all cores accept from a listener; a FIFO is read by the first one. Returns what
+    /// [`Tier::unlisten`] needs.
+    pub fn listen(&self, fd: OwnedFd, kind: ListenerKind, is_fifo: bool) -> Option<Arc<OwnedFd>> {
+        let role = role(kind)?;
         if is_fifo {
-            return self.cores.send(0, Message::Adopt(fd, role));
+            self.cores.send(0, Message::Adopt(fd, role));
+            return None;
         }
         let fd = Arc::new(fd);
         for core in 0..self.cores.count() {
             self.cores
                 .send(core, Message::Listen(Arc::clone(&fd), role));
+        }
+        Some(fd)
+    }
+
+    /// Makes all cores stop accepting from a listener; its connections live on.
+    pub fn unlisten(&self, fd: &Arc<OwnedFd>) {
+        for core in 0..self.cores.count() {
+            self.cores.send(core, Message::Unlisten(Arc::clone(fd)));
         }
     }
 
@@ -121,11 +131,11 @@ impl Tier {
     }
 
     /// Ends all cores and waits for them.
-    pub fn stop(self) {
+    pub fn stop(&self) {
         for core in 0..self.cores.count() {
             self.cores.send(core, Message::Stop);
         }
-        for executor in self.executors {
+        for executor in std::mem::take(&mut *self.executors.lock()) {
             match executor.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!("a serving core ended with an error: {error}"),

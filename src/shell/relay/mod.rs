@@ -152,7 +152,7 @@ impl Relay {
     }
 
     /// Open connections.
-    pub fn len(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.conns.len()
     }
 
