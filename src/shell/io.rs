@@ -21,11 +21,33 @@ pub enum Read {
     End,
 }
 
-/// Reads what is there, at most `buffer.len()` bytes.
-pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
-    loop {
+/// Reads what is there from a socket, at most `buffer.len()` bytes.
+pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
+    read_with(|| {
+        let flags = libc::MSG_DONTWAIT;
         // SAFETY: the pointer and length are those of `buffer`.
-        let count = unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
+        unsafe {
+            libc::recv(
+                fd.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                flags,
+            )
+        }
+    })
+}
+
+/// As [`receive`], from a socket or a FIFO.
+pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
+    read_with(|| {
+        // SAFETY: the pointer and length are those of `buffer`.
+        unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) }
+    })
+}
+
+fn read_with(mut call: impl FnMut() -> libc::ssize_t) -> Read {
+    loop {
+        let count = call();
         match count {
             0 => return Read::End,
             1.. => return Read::Bytes(count.unsigned_abs()),
@@ -160,6 +182,9 @@ impl Backlog {
 
     /// Sends what waits, as far as the peer takes it. False: the peer is gone.
     pub fn flush(&mut self, fd: BorrowedFd<'_>) -> bool {
+        if self.is_empty() {
+            return true;
+        }
         while !self.is_empty() {
             match write(fd, &self.bytes[self.sent..]) {
                 None => return false,

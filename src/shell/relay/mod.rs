@@ -22,6 +22,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use slab::Slab;
+use zeroize::Zeroize;
 
 use crate::core::parking::Parking;
 use crate::core::snapshot::Snapshot;
@@ -99,7 +100,7 @@ struct Context {
     parking: Parking<Waiting>,
     dials: BTreeMap<(Mono, ConnId), ()>,
     scratch: Vec<u8>,
-    out: zeroize::Zeroizing<Vec<u8>>,
+    out: Vec<u8>,
     names: Vec<u8>,
     stats: Stats,
     limits: Limits,
@@ -123,7 +124,7 @@ impl Relay {
             parking: Parking::default(),
             dials: BTreeMap::new(),
             scratch: vec![0; READ_SIZE],
-            out: zeroize::Zeroizing::default(),
+            out: Vec::new(),
             names: Vec::new(),
             stats: Stats::default(),
             limits: Limits::default(),
@@ -280,5 +281,13 @@ impl Relay {
     pub fn close_all(&mut self) {
         self.conns.clear();
         self.cx.parking = Parking::default();
+    }
+}
+
+impl Drop for Context {
+    /// Both buffers have held auth lines.
+    fn drop(&mut self) {
+        self.scratch.zeroize();
+        self.out.zeroize();
     }
 }

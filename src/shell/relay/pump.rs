@@ -7,7 +7,7 @@ use crate::core::Mono;
 use crate::core::lookup::Socket;
 use crate::shell::clock;
 use crate::shell::epoll::Interest;
-use crate::shell::io::{Read, read};
+use crate::shell::io::{Read, read, receive};
 use crate::wire::auth::MAX_LINE;
 use crate::wire::line::{fields, push_number};
 
@@ -122,7 +122,7 @@ fn from_client(conn: &mut Conn, socket: Socket, id: ConnId, cx: &mut Context) ->
     if auth.is_slow() {
         return true;
     }
-    match read(conn.client.fd(), &mut cx.scratch) {
+    match receive(conn.client.fd(), &mut cx.scratch) {
         Read::End => false,
         Read::Empty => {
             conn.client.was_read(true);
@@ -184,7 +184,7 @@ fn from_auth(conn: &mut Conn, id: ConnId, cx: &mut Context) -> bool {
     if !auth.readable || conn.client.is_slow() {
         return true;
     }
-    let count = match read(auth.fd(), &mut cx.scratch) {
+    let count = match receive(auth.fd(), &mut cx.scratch) {
         Read::End => return false,
         Read::Empty => {
             auth.was_read(true);
@@ -254,7 +254,7 @@ fn from_authreply_client(conn: &mut Conn, id: ConnId, cx: &mut Context) -> bool 
     if conn.client.is_slow() {
         return true;
     }
-    match read(conn.client.fd(), &mut cx.scratch) {
+    match receive(conn.client.fd(), &mut cx.scratch) {
         Read::End => false,
         Read::Empty => {
             conn.client.was_read(true);
