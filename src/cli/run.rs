@@ -345,6 +345,7 @@ pub(super) fn start_tier(settings: &Settings, cpus: &[usize]) -> Result<Tier, Re
         expire_secs: settings.director_user_expire,
         username_hash: Arc::new(template),
         master_user_separator: settings.auth_master_user_separator,
+        hasher: ahash::RandomState::with_seed(random::seed() as usize),
     };
     let seeds = settings.director_mail_servers.iter().map(|server| Seed {
         ip: server.ip,

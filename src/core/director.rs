@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::TagId;
 use super::backends::{BackendError, Backends, NewBackend};
 use super::ip_text::ip_text;
 use super::lookup::suffix;
-use super::snapshot::{BackendView, Snapshot};
+use super::snapshot::{BackendView, Snapshot, TagIds};
 use super::user_hash::Template;
 use super::users::Expiry;
 
@@ -22,6 +23,8 @@ pub struct Config {
     pub username_hash: Arc<Template>,
     /// First byte of `auth_master_user_separator`.
     pub master_user_separator: Option<u8>,
+    /// Hasher of tag names, seeded at random.
+    pub hasher: ahash::RandomState,
 }
 
 /// A backend of the settings.
@@ -94,10 +97,13 @@ impl Director {
             });
         }
         let rings = self.backends.rings();
-        let tags = (0..rings.len())
+        let mut tags = TagIds::with_hasher(self.config.hasher.clone());
+        for tag in (1..rings.len())
             .filter_map(|tag| u16::try_from(tag).ok())
-            .map(|tag| Box::from(self.backends.tag_name(super::TagId(tag))))
-            .collect();
+            .map(TagId)
+        {
+            tags.insert(Box::from(self.backends.tag_name(tag)), tag);
+        }
         Snapshot {
             generation: self.generation,
             handshaked: true,

@@ -1,6 +1,7 @@
 //! What lookups read and rarely changes: backends, hash rings, ring state. One immutable value
 //! with a generation; the control core is the only one that makes new ones.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,6 +19,9 @@ pub struct BackendView {
     /// appended (docs/protocol/login.md, the appended fields).
     pub suffix: Box<[u8]>,
 }
+
+/// Tags by name. The hash is seeded, so that nobody can choose names that collide.
+pub type TagIds = HashMap<Box<[u8]>, TagId, ahash::RandomState>;
 
 /// One immutable state of everything that lookups share.
 #[derive(Debug)]
@@ -44,8 +48,8 @@ pub struct Snapshot {
     pub backends: Vec<Option<BackendView>>,
     /// By tag.
     pub rings: Vec<HashRing>,
-    /// Tag names by tag; the first is empty.
-    pub tags: Vec<Box<[u8]>>,
+    /// Tags by name; without the empty one.
+    pub tags: TagIds,
 }
 
 impl Snapshot {
@@ -69,8 +73,12 @@ impl Snapshot {
         if name.is_empty() {
             return Some(TagId(0));
         }
-        let at = self.tags.iter().position(|tag| **tag == *name)?;
-        Some(TagId(u16::try_from(at).ok()?))
+        self.tags.get(name).copied()
+    }
+
+    /// How many tags there are, the empty one included.
+    pub fn tag_count(&self) -> usize {
+        self.tags.len() + 1
     }
 
     /// The ring's state in the words of Dovecot's log.

@@ -148,7 +148,7 @@ impl Directory {
     /// refreshed under every tag where it exists. Returns how many identities that were.
     pub fn keep_alive(&self, hash: UserHash, now: Wall, snapshot: &Snapshot) -> usize {
         let mut shard = self.shards[shard_of(hash)].lock();
-        let tags = u16::try_from(snapshot.tags.len()).unwrap_or(u16::MAX);
+        let tags = u16::try_from(snapshot.tag_count()).unwrap_or(u16::MAX);
         (0..tags)
             .filter(|&tag| {
                 let key = UserKey {

@@ -1,0 +1,38 @@
+# What a developer and CI run. `make test` installs what the tests need when it is root, and says
+# what to install when it is not.
+
+CARGO ?= cargo
+# Most end-to-end tests wait more than they compute.
+THREADS ?= 8
+# Seconds for each fuzz target.
+SECONDS ?= 60
+
+.PHONY: all test lint deny fuzz bench demo
+
+all:
+	$(CARGO) build --release --workspace
+
+test:
+	sh tests/setup.sh
+	$(CARGO) test --workspace -- --test-threads=$(THREADS)
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+# Licences, duplicate versions and sources. Advisories besides, where GitHub can be reached: cargo deny check.
+deny:
+	command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
+	$(CARGO) deny check bans licenses sources
+
+fuzz:
+	sh tests/fuzz/run.sh $(SECONDS)
+
+# Side by side with Dovecot's director; needs root and a quiet machine.
+bench:
+	sh tests/setup.sh
+	$(CARGO) build --release --workspace
+	python3 benches/side_by_side.py --homing target/release/homing
+
+demo:
+	$(CARGO) run --release -- demo
