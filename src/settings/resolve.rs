@@ -305,7 +305,9 @@ impl Check<'_> {
 
 /// Checks the syntax of `director_username_hash`. Errors: one sentence.
 pub fn check_username_hash(template: &str) -> Result<(), String> {
-    Template::parse(template, &|_| None).map(drop).map_err(|error| error.to_string())
+    Template::parse(template, &|_| None)
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 /// Reads `unix:PATH`, `tcp:HOST:PORT` or `exec:PROGRAM`; a plain absolute path where `script` says
