@@ -218,7 +218,8 @@ pub struct About<'a> {
 /// Picks the fields of [`About`] out of a request's text.
 pub fn parse_about(about: &[u8]) -> About<'_> {
     let mut found = About::default();
-    for field in fields(about) {
+    // The id, and the mechanism or user name: the latter is the client's choice, `lip=…` included.
+    for field in fields(about).skip(2) {
         if let Some(session) = field.strip_prefix(b"session=") {
             found.session = session;
         } else if let Some(lip) = field.strip_prefix(b"lip=") {
