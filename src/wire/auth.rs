@@ -98,6 +98,11 @@ fn parse_found(rest: &[u8]) -> Found<'_> {
     let rest = &rest[id.len() + 1..];
     let escaped = memchr(1, rest).is_some();
     for raw in fields(rest) {
+        // Not unescaped: the copy would be one more place to wipe, and the value is not needed.
+        if raw.starts_with(b"pass=") {
+            found.pass = true;
+            continue;
+        }
         let field = if escaped {
             unescape(raw)
         } else {
@@ -114,8 +119,6 @@ fn take_field<'a>(found: &mut Found<'a>, field: Cow<'a, [u8]>) {
         Some(b'p') => {
             if is_flag(&field, b"proxy") {
                 found.proxy = true;
-            } else if field.starts_with(b"pass=") {
-                found.pass = true;
             } else if field.starts_with(b"port=") {
                 found.port = Some(value(field, 5));
             }
