@@ -1,6 +1,6 @@
 //! Homing, a mail director: all simultaneous connections of one user go to the same backend.
 //!
-//! Four layers, each of which may use only those above it in this list:
+//! Five layers, each of which may use only those above it in this list:
 //!
 //! | layer | what it is | may use |
 //! |---|---|---|
@@ -8,10 +8,12 @@
 //! | [`core`] | the decisions: user hash, hash ring, user table, lookups | `wire` |
 //! | [`settings`] | every setting, its default and range; import of a Dovecot configuration | `wire`, `core` |
 //! | [`shell`] | sockets, executors, clocks, signals: the only layer that knows glommio | all |
+//! | [`cli`] | the commands | all |
 //!
 //! `core` and `wire` hold no socket, clock, random number, thread, lock, async or unsafe code.
 //! `src/core/LIFECYCLE.md` tells the life of a login from beginning to end.
 
+pub mod cli;
 pub mod core;
 pub mod settings;
 pub mod shell;

@@ -1,10 +1,7 @@
-//! Arguments, settings, executors.
+//! The homing program.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("keeper") => homing::shell::keeper::run(),
-        _ => ExitCode::SUCCESS,
-    }
+    homing::cli::main()
 }

@@ -30,6 +30,7 @@
 //! | `stub_auth` | the auth server |
 //! | `clock`, `pin`, `rng` | the machine |
 
+mod bar;
 mod check;
 mod client;
 mod clock;
@@ -48,6 +49,7 @@ pub mod stub_auth;
 mod tally;
 mod workload;
 
+pub use bar::Bar;
 pub use check::{Backend, Errors};
 pub use error::Error;
 pub use pin::pin_this_thread;

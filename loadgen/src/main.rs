@@ -1,15 +1,12 @@
 //! The command line.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use loadgen::{
-    Amount, Connections, Error, Load, Phase, Plan, Progress, Report, StubAuth, StubConfig, Target,
-    Users,
+    Amount, Bar, Connections, Error, Load, Plan, Report, StubAuth, StubConfig, Target, Users,
 };
 
 /// A check did not hold.
@@ -183,44 +180,6 @@ fn seconds(setting: &'static str, value: f64) -> Result<Duration, Error> {
         problem: format!("{value} seconds"),
         right: "from 0 to 86400",
     })
-}
-
-/// A bar for people; nothing when standard error goes to a file.
-struct Bar(Option<ProgressBar>);
-
-impl Bar {
-    fn new() -> Self {
-        if !std::io::stderr().is_terminal() {
-            return Self(None);
-        }
-        let bar = ProgressBar::new(1000);
-        if let Ok(style) = ProgressStyle::with_template("{prefix:>10} [{bar:40}] {msg}") {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        Self(Some(bar))
-    }
-
-    fn show(&self, progress: &Progress) {
-        let Some(bar) = &self.0 else { return };
-        bar.set_prefix(match progress.phase {
-            Phase::Connect => "connecting",
-            Phase::Preload => "preloading",
-            Phase::WarmUp => "warming up",
-            Phase::Measure => "measuring",
-            Phase::Drain => "ending",
-        });
-        bar.set_position((progress.done * 1000.0) as u64);
-        bar.set_message(format!(
-            "{} replies, {} errors",
-            progress.replies, progress.errors
-        ));
-    }
-
-    fn clear(&self) {
-        if let Some(bar) = &self.0 {
-            bar.finish_and_clear();
-        }
-    }
 }
 
 fn drive(arguments: Run) -> Result<Report, Error> {

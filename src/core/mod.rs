@@ -9,6 +9,7 @@
 //! | [`user_hash`] | which number a user name has |
 //! | [`ip_text`] | how an address is written, and compared |
 //! | [`backends`] | the list of backends, its hash, its slots |
+//! | [`director`] | what is decided once for all cores |
 //! | [`hash_ring`] | which backend a new user gets |
 //! | [`admission`] | how many new users are let in |
 //! | [`snapshot`] | what every lookup reads: backends, rings, ring state |
@@ -20,6 +21,7 @@ use std::fmt;
 
 pub mod admission;
 pub mod backends;
+pub mod director;
 pub mod hash_ring;
 pub mod ip_text;
 pub mod lookup;

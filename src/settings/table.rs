@@ -235,7 +235,7 @@ pub static TABLE: &[Spec] = &[
         "Unix group to become when started as root. Empty: the user's."),
     row("cores", Uint, "0", Restart, |s| s.cores.unwrap_or(0).to_string(),
         "Cores that serve logins. 0: every CPU that the process may use.").range(0, 1024),
-    row("client_limit", Uint, "16384", Restart, |s| s.client_limit.to_string(),
+    row("client_limit", Uint, "8192", Restart, |s| s.client_limit.to_string(),
         "Most client connections at a time, over all listeners. Each login connection needs two \
          descriptors.").range(1, 4_000_000),
     row("log_level", Text, "info", Live, |s| s.log_level.clone(),

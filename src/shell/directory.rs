@@ -14,6 +14,7 @@ use crate::core::admission::{Rate, has_room};
 use crate::core::snapshot::Snapshot;
 use crate::core::users::{Login, Refreshed, SHARDS, Shard, shard_of};
 use crate::core::{Mono, Refusal, TagId, UserHash, UserKey, Wall};
+use crate::shell::io::UnixAddress;
 
 /// The user table, and the snapshot that lookups read.
 pub struct Directory {
@@ -25,25 +26,34 @@ pub struct Directory {
     users: CachePadded<AtomicU64>,
     /// Schedule of [`Rate`] for new users.
     schedule: CachePadded<AtomicU64>,
-    limits: Limits,
+    tunables: Arc<ArcSwap<Tunables>>,
     next_sweep: AtomicUsize,
 }
 
-/// How many new users are let in.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
+/// Settings of the serving cores that a reload changes at once.
+#[derive(Clone)]
+pub struct Tunables {
     /// `user_table_limit`.
     pub users: u64,
     /// `new_user_rate`, per second; 0: no limit.
     pub new_per_second: u32,
+    /// `auth_login_path`.
+    pub auth_login: UnixAddress,
+    /// `auth_userdb_path`.
+    pub auth_userdb: UnixAddress,
+    /// `lookup_timeout`, in nanoseconds.
+    pub lookup_timeout: u64,
 }
+
+/// A core's own view of the tunables.
+pub type TunablesCache = arc_swap::Cache<Arc<ArcSwap<Tunables>>, Arc<Tunables>>;
 
 /// A core's own view of the snapshot; a load costs about a nanosecond while nothing has changed.
 pub type SnapshotCache = arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>;
 
 impl Directory {
     /// An empty table. `seed` scatters users inside shards and should be random.
-    pub fn new(snapshot: Snapshot, limits: Limits, seed: u32) -> Directory {
+    pub fn new(snapshot: Snapshot, tunables: Tunables, seed: u32) -> Directory {
         let shard = || CachePadded::new(Mutex::new(Shard::new(seed)));
         Directory {
             shards: (0..SHARDS).map(|_| shard()).collect(),
@@ -51,7 +61,7 @@ impl Directory {
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             users: CachePadded::new(AtomicU64::new(0)),
             schedule: CachePadded::new(AtomicU64::new(0)),
-            limits,
+            tunables: Arc::new(ArcSwap::from_pointee(tunables)),
             next_sweep: AtomicUsize::new(0),
         }
     }
@@ -76,6 +86,16 @@ impl Directory {
         );
         self.snapshot.store(Arc::new(snapshot));
         self.generation.store(generation, Ordering::Release);
+    }
+
+    /// A core's view of the tunables.
+    pub fn tunables(&self) -> TunablesCache {
+        arc_swap::Cache::new(Arc::clone(&self.tunables))
+    }
+
+    /// Replaces the tunables, after a reload.
+    pub fn tune(&self, tunables: Tunables) {
+        self.tunables.store(Arc::new(tunables));
     }
 
     /// Users held; expired ones that were not swept yet included.
@@ -111,8 +131,12 @@ impl Directory {
     }
 
     fn admit(&self, now: Mono) -> Result<(), Refusal> {
-        has_room(self.users(), self.limits.users)?;
-        let rate = Rate::new(self.limits.new_per_second);
+        let (users, new_per_second) = {
+            let tunables = self.tunables.load();
+            (tunables.users, tunables.new_per_second)
+        };
+        has_room(self.users(), users)?;
+        let rate = Rate::new(new_per_second);
         let arrive = |schedule| rate.arrive(Mono(schedule), now).map(|next| next.0);
         self.schedule
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, arrive)

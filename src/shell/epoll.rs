@@ -181,3 +181,9 @@ pub(super) fn owned(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the call succeeded and nobody else has this new descriptor.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+impl std::os::fd::AsFd for Epoll {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

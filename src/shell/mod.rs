@@ -1,6 +1,7 @@
 //! The only code that knows glommio, sockets, clocks and signals.
 
 pub mod clock;
+pub mod control;
 pub mod cores;
 pub mod directory;
 pub mod dovecot_log;
@@ -11,6 +12,8 @@ pub mod keeper;
 mod log_limit;
 pub mod preflight;
 pub mod privileges;
+pub mod random;
+pub mod readable;
 pub mod relay;
 mod serve;
 pub mod signals;

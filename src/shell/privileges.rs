@@ -120,6 +120,11 @@ fn become_ids(
     Ok(())
 }
 
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    geteuid().is_root()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

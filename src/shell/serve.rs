@@ -85,7 +85,8 @@ impl Server {
             }
         }
         self.relay.end_turn();
-        self.cores.set_connections(self.core, self.relay.len());
+        self.cores
+            .set_connections(self.core, self.relay.connections());
         if self.full && self.cores.has_room() {
             self.watch_listeners();
         }
@@ -185,10 +186,11 @@ impl Server {
 
     fn take(&mut self, fd: OwnedFd, role: Role) {
         self.relay.stats().accepted += 1;
-        let to = self.cores.place(self.core, self.relay.len());
+        let to = self.cores.place(self.core, self.relay.connections());
         if to == self.core {
             self.relay.adopt(role, fd);
-            self.cores.set_connections(self.core, self.relay.len());
+            self.cores
+                .set_connections(self.core, self.relay.connections());
         } else {
             self.relay.stats().handed_over += 1;
             self.cores.send(to, Message::Adopt(fd, role));

@@ -2,11 +2,13 @@
 
 use std::env;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use crate::settings::Place;
 
 /// The first handed-over descriptor.
 const FIRST: RawFd = 3;
@@ -56,6 +58,23 @@ fn parse(pid: u32, var: impl Fn(&str) -> Option<String>) -> Option<Vec<String>> 
             .take(count)
             .collect(),
     )
+}
+
+/// Whether a handed-over socket or FIFO is the one at `place`.
+pub fn is_at(fd: &OwnedFd, place: &Place) -> bool {
+    use nix::sys::socket::{UnixAddr, getsockname};
+    match place {
+        Place::Unix(path) => getsockname::<UnixAddr>(fd.as_raw_fd())
+            .is_ok_and(|address| address.path() == Some(path.as_path())),
+        Place::Fifo(path) => {
+            let ours = nix::sys::stat::fstat(fd);
+            let theirs = nix::sys::stat::stat(path.as_path());
+            matches!((ours, theirs), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+        }
+        Place::Tcp(address) => socket2::SockRef::from(fd)
+            .local_addr()
+            .is_ok_and(|own| own.as_socket() == Some(*address)),
+    }
 }
 
 /// Tells systemd about a change, e.g. `READY=1`, `RELOADING=1`, `STOPPING=1`, `STATUS=text`.

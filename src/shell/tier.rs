@@ -2,12 +2,15 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 
 use super::cores::{Cores, Message};
-use super::directory::{Directory, Limits};
+use super::directory::{Directory, Tunables};
 use super::io::UnixAddress;
 use super::relay::conn::{Greeting, Role};
 use super::relay::{Relay, Setup};
@@ -44,7 +47,7 @@ impl From<GlommioError<()>> for StartError {
 pub struct Tier {
     cores: Arc<Cores>,
     directory: Arc<Directory>,
-    executors: Vec<ExecutorJoinHandle<io::Result<()>>>,
+    executors: Mutex<Vec<ExecutorJoinHandle<io::Result<()>>>>,
 }
 
 impl Tier {
@@ -56,30 +59,17 @@ impl Tier {
         cpus: &[usize],
         seed: u64,
     ) -> Result<Tier, StartError> {
-        let limits = Limits {
-            users: settings.user_table_limit,
-            new_per_second: settings.new_user_rate,
-        };
-        let directory = Arc::new(Directory::new(snapshot, limits, seed as u32));
+        let directory = Arc::new(Directory::new(snapshot, tunables(settings)?, seed as u32));
         let count = settings.cores.unwrap_or(cpus.len()).max(1);
         let cores = Arc::new(Cores::new(count, settings.client_limit as usize)?);
-        let address = |path: &std::path::Path, setting| {
-            UnixAddress::new(path).ok_or(StartError::PathTooLong { setting })
-        };
-        let auth_login = address(&settings.auth_login_path, "auth_login_path")?;
-        let auth_userdb = address(&settings.auth_userdb_path, "auth_userdb_path")?;
         let mut tier = Tier {
             cores,
             directory,
-            executors: Vec::new(),
+            executors: Mutex::default(),
         };
         for core in 0..count {
             let setup = Setup {
                 directory: Arc::clone(&tier.directory),
-                auth_login: auth_login.clone(),
-                auth_userdb: auth_userdb.clone(),
-                lookup_timeout: u64::try_from(settings.lookup_timeout.as_nanos())
-                    .unwrap_or(u64::MAX),
                 seed: seed.rotate_left(core as u32 % 64) ^ core as u64,
             };
             tier.start_core(core, setup, cpus[core % cpus.len()])?;
@@ -96,7 +86,7 @@ impl Tier {
             .io_memory(0)
             .spawn(move || serve(core, cores, relay))
             .map_err(|error| StartError::Executor(error.to_string()))?;
-        self.executors.push(executor);
+        self.executors.lock().push(executor);
         Ok(())
     }
 
@@ -110,18 +100,26 @@ impl Tier {
         &self.cores
     }
 
-    /// Makes all cores accept from a listener; a FIFO is read by the first one.
-    pub fn listen(&self, fd: OwnedFd, kind: ListenerKind, is_fifo: bool) {
-        let Some(role) = role(kind) else {
-            return;
-        };
+    /// Makes all cores accept from a listener; a FIFO is read by the first one. Returns what
+    /// [`Tier::unlisten`] needs.
+    pub fn listen(&self, fd: OwnedFd, kind: ListenerKind, is_fifo: bool) -> Option<Arc<OwnedFd>> {
+        let role = role(kind)?;
         if is_fifo {
-            return self.cores.send(0, Message::Adopt(fd, role));
+            self.cores.send(0, Message::Adopt(fd, role));
+            return None;
         }
         let fd = Arc::new(fd);
         for core in 0..self.cores.count() {
             self.cores
                 .send(core, Message::Listen(Arc::clone(&fd), role));
+        }
+        Some(fd)
+    }
+
+    /// Makes all cores stop accepting from a listener; its connections live on.
+    pub fn unlisten(&self, fd: &Arc<OwnedFd>) {
+        for core in 0..self.cores.count() {
+            self.cores.send(core, Message::Unlisten(Arc::clone(fd)));
         }
     }
 
@@ -133,11 +131,11 @@ impl Tier {
     }
 
     /// Ends all cores and waits for them.
-    pub fn stop(self) {
+    pub fn stop(&self) {
         for core in 0..self.cores.count() {
             self.cores.send(core, Message::Stop);
         }
-        for executor in self.executors {
+        for executor in std::mem::take(&mut *self.executors.lock()) {
             match executor.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!("a serving core ended with an error: {error}"),
@@ -145,6 +143,22 @@ impl Tier {
             }
         }
     }
+}
+
+/// The settings that a reload changes at once.
+///
+/// # Errors
+/// A path that is too long.
+pub fn tunables(settings: &Settings) -> Result<Tunables, StartError> {
+    let address =
+        |path: &Path, setting| UnixAddress::new(path).ok_or(StartError::PathTooLong { setting });
+    Ok(Tunables {
+        users: settings.user_table_limit,
+        new_per_second: settings.new_user_rate,
+        auth_login: address(&settings.auth_login_path, "auth_login_path")?,
+        auth_userdb: address(&settings.auth_userdb_path, "auth_userdb_path")?,
+        lookup_timeout: u64::try_from(settings.lookup_timeout.as_nanos()).unwrap_or(u64::MAX),
+    })
 }
 
 /// What a serving core does with connections of a listener; `None`: not its business.

@@ -160,7 +160,7 @@ impl Context {
             let Some(key) = question.key(&self.snapshot) else {
                 return Outcome::Wait(DelayReason::NoBackend);
             };
-            let directory = &self.setup.directory;
+            let directory = &self.directory;
             match directory.login(key, self.wall, self.now, &self.snapshot) {
                 Some(login) => {
                     self.stats.created += u64::from(login.created);
@@ -214,7 +214,11 @@ impl Context {
     }
 
     fn park(&mut self, waiting: Waiting, reason: DelayReason, conn: &mut Conn) -> Line {
-        let deadline = Mono(self.now.0.saturating_add(self.setup.lookup_timeout));
+        let deadline = Mono(
+            self.now
+                .0
+                .saturating_add(self.tunables.load().lookup_timeout),
+        );
         let parked = Parked {
             reason,
             since: self.now,
@@ -240,9 +244,7 @@ impl Context {
         self.stats.keep_alives += 1;
         let name = unescape(line);
         let hash = self.snapshot.username_hash.hash(&name, &mut self.names);
-        self.setup
-            .directory
-            .keep_alive(hash, self.wall, &self.snapshot);
+        self.directory.keep_alive(hash, self.wall, &self.snapshot);
     }
 }
 

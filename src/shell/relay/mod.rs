@@ -27,9 +27,8 @@ use crate::core::parking::Parking;
 use crate::core::snapshot::Snapshot;
 use crate::core::{Mono, Wall};
 use crate::shell::clock;
-use crate::shell::directory::{Directory, SnapshotCache};
+use crate::shell::directory::{Directory, SnapshotCache, TunablesCache};
 use crate::shell::epoll::{Epoll, Interest, Ready};
-use crate::shell::io::UnixAddress;
 use crate::shell::stats::Stats;
 use conn::{Conn, Role, Upstream};
 use lookups::Waiting;
@@ -77,12 +76,6 @@ impl ConnId {
 pub struct Setup {
     /// The shared user table.
     pub directory: Arc<Directory>,
-    /// `auth_login_path`.
-    pub auth_login: UnixAddress,
-    /// `auth_userdb_path`.
-    pub auth_userdb: UnixAddress,
-    /// `lookup_timeout`, in nanoseconds.
-    pub lookup_timeout: u64,
     /// Seed of the jitter between dials.
     pub seed: u64,
 }
@@ -98,7 +91,8 @@ pub struct Relay {
 
 /// What the work on any one connection needs besides it.
 struct Context {
-    setup: Setup,
+    directory: Arc<Directory>,
+    tunables: TunablesCache,
     epoll: Epoll,
     cache: SnapshotCache,
     snapshot: Arc<Snapshot>,
@@ -121,7 +115,8 @@ impl Relay {
         let snapshot = setup.directory.snapshot();
         let random = setup.seed | 1;
         let cx = Context {
-            setup,
+            tunables: setup.directory.tunables(),
+            directory: setup.directory,
             epoll: Epoll::new()?,
             cache,
             snapshot,
@@ -157,7 +152,7 @@ impl Relay {
     }
 
     /// Open connections.
-    pub fn len(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.conns.len()
     }
 

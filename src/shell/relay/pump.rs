@@ -142,8 +142,8 @@ fn from_client(conn: &mut Conn, socket: Socket, id: ConnId, cx: &mut Context) ->
 /// Connects to auth, now that the client has said something. False: give the client up.
 fn dial(conn: &mut Conn, socket: Socket, id: ConnId, cx: &mut Context) -> bool {
     let address = match socket {
-        Socket::Userdb => &cx.setup.auth_userdb,
-        Socket::Login | Socket::Authreply => &cx.setup.auth_login,
+        Socket::Userdb => &cx.tunables.load().auth_userdb,
+        Socket::Login | Socket::Authreply => &cx.tunables.load().auth_login,
     };
     let error = match address.connect() {
         Ok(fd) => {

@@ -71,9 +71,10 @@ impl Context {
             Socket::Userdb => "auth_userdb_path",
             Socket::Login | Socket::Authreply => "auth_login_path",
         };
+        let tunables = self.tunables.load();
         let address = match socket {
-            Socket::Userdb => &self.setup.auth_userdb,
-            Socket::Login | Socket::Authreply => &self.setup.auth_login,
+            Socket::Userdb => &tunables.auth_userdb,
+            Socket::Login | Socket::Authreply => &tunables.auth_login,
         };
         let path: &Path = address.path();
         tracing::error!(

@@ -1,0 +1,192 @@
+//! `homing demo`: the main job on an embedded default, with nothing installed and not as root.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use loadgen::{Amount, Bar, Plan, StubAuth, StubConfig, Target, Users};
+
+use super::run::{Refused, start_tier};
+use crate::settings::{Listener, ListenerKind, MailServer, Place, Settings};
+use crate::shell::preflight::{self, Exit};
+use crate::shell::signals::{self, ControlSource, Notice};
+use crate::shell::sockets::{Bound, bind};
+use crate::shell::tier::Tier;
+
+const BACKENDS: u8 = 20;
+/// A check of the demo did not hold.
+const FAILED: u8 = 1;
+
+#[derive(Args)]
+pub struct DemoArgs {
+    /// How many logins to make.
+    #[arg(long, default_value_t = 400_000, value_parser = clap::value_parser!(u64).range(1..))]
+    logins: u64,
+    /// How many users make them.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
+    users: u32,
+    /// Then go on serving, until interrupted.
+    #[arg(long)]
+    serve: bool,
+}
+
+/// Where the demo's sockets are; removed at its end.
+struct Scratch {
+    dir: PathBuf,
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Left-overs in a temporary directory do no harm.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Runs the demo.
+pub fn demo(args: &DemoArgs) -> ExitCode {
+    let _log = super::log::to_stderr("error");
+    match run(args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
+        Err(refused) => {
+            eprintln!("homing: {}", refused.sentence);
+            ExitCode::from(refused.exit.code())
+        }
+    }
+}
+
+fn run(args: &DemoArgs) -> Result<bool, Refused> {
+    let place = make_place()?;
+    let settings = settings(&place.dir);
+    let report = preflight::check(&settings)?;
+    signals::block().map_err(environment("signals cannot be blocked"))?;
+    let tier = start_tier(&settings, &report.cpus)?;
+    let login = listen(&tier, &settings.listeners[0])?;
+    println!(
+        "Homing with {} serving cores and {BACKENDS} backends; a stub auth server answers for any \
+         user; {} logins of {} users through {}",
+        tier.cores().count(),
+        args.logins,
+        args.users,
+        settings.auth_login_path.with_file_name("login").display(),
+    );
+    let held = drive(args, &settings, &tier)?;
+    if args.serve {
+        serve(&settings, &place.dir)?;
+    }
+    login.remove();
+    tier.stop();
+    Ok(held)
+}
+
+fn environment<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> Refused {
+    move |error| Refused::environment(format!("{what}: {error}"))
+}
+
+fn make_place() -> Result<Scratch, Refused> {
+    let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let bases = base.into_iter().chain([std::env::temp_dir()]);
+    let mut last = None;
+    for base in bases {
+        let dir = base.join(format!("homing-demo-{}", std::process::id()));
+        match std::fs::create_dir(&dir) {
+            Ok(()) => return Ok(Scratch { dir }),
+            Err(error) => last = Some(format!("{}: {error}", dir.display())),
+        }
+    }
+    let why = last.unwrap_or_default();
+    Err(Refused::environment(format!(
+        "no directory for the demo's sockets can be made: {why}"
+    )))
+}
+
+fn settings(dir: &Path) -> Settings {
+    let backend = |last: u8| MailServer {
+        ip: [10, 0, 0, last].into(),
+        name: None,
+        tag: String::new(),
+        vhosts: 100,
+    };
+    let listener = Listener {
+        kind: ListenerKind::Login,
+        place: Place::Unix(dir.join("login")),
+        mode: 0o600,
+        owner: None,
+        group: None,
+        allow: Vec::new(),
+    };
+    Settings {
+        director_mail_servers: (1..=BACKENDS).map(backend).collect(),
+        auth_login_path: dir.join("auth-login"),
+        auth_userdb_path: dir.join("auth-userdb"),
+        client_limit: 200,
+        listeners: vec![listener],
+        ..Settings::default()
+    }
+}
+
+fn listen(tier: &Tier, listener: &Listener) -> Result<Bound, Refused> {
+    let bound = bind(listener).map_err(|error| Refused {
+        exit: Exit::Environment,
+        sentence: error.to_string(),
+    })?;
+    let fd = bound.fd.try_clone().map_err(environment("cannot listen"))?;
+    tier.listen(fd, listener.kind, false);
+    Ok(bound)
+}
+
+fn stub(settings: &Settings) -> StubConfig {
+    StubConfig {
+        login: Some(settings.auth_login_path.clone()),
+        ..StubConfig::default()
+    }
+}
+
+/// Drives the logins, prints what came of them, and says whether every check held.
+fn drive(args: &DemoArgs, settings: &Settings, tier: &Tier) -> Result<bool, Refused> {
+    let login = settings.auth_login_path.with_file_name("login");
+    let plan = Plan {
+        stub_auth: Some(stub(settings)),
+        users: Users::Known {
+            count: args.users,
+            preload: true,
+        },
+        amount: Amount::Lookups(args.logins),
+        time_limit: Duration::from_secs(300),
+        ..Plan::new(Target::Login(login))
+    };
+    let bar = Bar::new();
+    let report = loadgen::run(&plan, |progress| bar.show(progress));
+    bar.clear();
+    let report = report.map_err(environment("the logins could not be made"))?;
+    println!("{report}");
+    let users = tier.directory().users();
+    let same = users == report.users;
+    println!("users in the director's table: {users} of {}", report.users);
+    let held = report.passed() && same;
+    println!(
+        "{}",
+        if held {
+            "Every check held."
+        } else {
+            "A CHECK FAILED, see above."
+        }
+    );
+    Ok(held)
+}
+
+fn serve(settings: &Settings, dir: &Path) -> Result<(), Refused> {
+    let _auth = StubAuth::spawn(&stub(settings)).map_err(environment("no stub auth server"))?;
+    let mut source = ControlSource::new(None).map_err(environment("signals cannot be watched"))?;
+    println!(
+        "Serving until interrupted: login socket {}, a stub auth server behind it.",
+        dir.join("login").display()
+    );
+    loop {
+        match source.notice() {
+            Ok(Some(Notice::Interrupt | Notice::Terminate)) => return Ok(()),
+            _ => std::thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! `homing run` and `homing dovecot-service`: from the settings to a running director. Nothing
+//! listens before everything is known to be right.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::log::{self, Level};
+use super::{RunArgs, refuse};
+use crate::core::director::{Config, Director, Seed};
+use crate::core::user_hash::Template;
+use crate::settings::network::SystemNetwork;
+use crate::settings::table::Reload;
+use crate::settings::{
+    self, ListenerKind, Loaded, Place, Problem, Settings, Sockets, kind_name, place_text,
+};
+use crate::shell::control::{self, Control};
+use crate::shell::dovecot_log;
+use crate::shell::dovecot_master::DovecotService;
+use crate::shell::keeper::{Keeper, KeeperEvent};
+use crate::shell::preflight::{self, Exit};
+use crate::shell::signals::{self, ControlSource};
+use crate::shell::sockets::{BindClass, Bound};
+use crate::shell::tier::{Tier, tunables};
+use crate::shell::{privileges, random, systemd};
+
+/// Why the director cannot run: one sentence, and the exit status.
+pub(super) struct Refused {
+    pub(super) exit: Exit,
+    pub(super) sentence: String,
+}
+
+impl Refused {
+    pub(super) fn config(sentence: impl Into<String>) -> Refused {
+        Refused {
+            exit: Exit::Config,
+            sentence: sentence.into(),
+        }
+    }
+
+    pub(super) fn environment(sentence: impl Into<String>) -> Refused {
+        Refused {
+            exit: Exit::Environment,
+            sentence: sentence.into(),
+        }
+    }
+}
+
+impl From<preflight::Failure> for Refused {
+    fn from(failure: preflight::Failure) -> Refused {
+        Refused {
+            exit: failure.exit,
+            sentence: failure.sentence,
+        }
+    }
+}
+
+/// Runs as a process of its own.
+pub fn run(args: &RunArgs) -> ExitCode {
+    // First of all: these descriptors have fixed numbers.
+    let adopted = systemd::adopted();
+    let loaded = match load(args, &Sockets::FromSettings) {
+        Ok(loaded) => loaded,
+        Err(problems) => return refuse(&problems),
+    };
+    let level = log::to_stderr(&loaded.settings.log_level);
+    warn(&loaded.warnings);
+    match start(args, loaded.settings, adopted, level) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refused) => {
+            eprintln!("homing: {}", refused.sentence);
+            ExitCode::from(refused.exit.code())
+        }
+    }
+}
+
+/// Runs in place of Dovecot's own director.
+pub fn dovecot_service(args: &RunArgs) -> ExitCode {
+    let fail = |refused: Refused| {
+        dovecot_log::fatal(&refused.sentence);
+        ExitCode::from(refused.exit.code())
+    };
+    let service = match DovecotService::from_env() {
+        Ok(Some(service)) => service,
+        Ok(None) => {
+            eprintln!(
+                "homing: dovecot-service is for Dovecot's master to start, by service director \
+                 {{ executable = homing dovecot-service }}; by hand use homing run"
+            );
+            return ExitCode::from(super::USAGE);
+        }
+        Err(error) => return fail(Refused::environment(error.to_string())),
+    };
+    let rings = service
+        .listeners
+        .iter()
+        .filter_map(|listener| match listener.place {
+            Place::Tcp(address) if listener.kind == ListenerKind::Ring => Some(address),
+            _ => None,
+        });
+    let rings: Vec<SocketAddr> = rings.collect();
+    let mut loaded = match load(args, &Sockets::HandedOver(rings)) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            problems
+                .iter()
+                .for_each(|problem| dovecot_log::fatal(&problem.to_string()));
+            return ExitCode::from(Exit::Config.code());
+        }
+    };
+    rebase(&mut loaded.settings, &service.base_dir);
+    let level = log::to_dovecot(&loaded.settings.log_level);
+    warn(&loaded.warnings);
+    match start_service(args, loaded.settings, service, level) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refused) => fail(refused),
+    }
+}
+
+fn load(args: &RunArgs, sockets: &Sockets) -> Result<Loaded, Vec<Problem>> {
+    let mut loaded = settings::load_with(&args.config.config, &SystemNetwork, sockets)?;
+    if let Some(cores) = args.cores {
+        loaded.settings.cores = Some(usize::from(cores));
+    }
+    Ok(loaded)
+}
+
+fn warn(warnings: &[Problem]) {
+    warnings
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
+}
+
+/// Auth's sockets are in the base_dir of the Dovecot that started us, unless the settings say
+/// otherwise.
+fn rebase(settings: &mut Settings, base_dir: &Path) {
+    let old = std::mem::replace(&mut settings.base_dir, base_dir.to_owned());
+    for path in [
+        &mut settings.auth_login_path,
+        &mut settings.auth_userdb_path,
+    ] {
+        let inside: Option<PathBuf> = path.strip_prefix(&old).ok().map(Path::to_owned);
+        if let Some(inside) = inside {
+            *path = base_dir.join(inside);
+        }
+    }
+}
+
+fn start(
+    args: &RunArgs,
+    settings: Settings,
+    adopted: Vec<(String, OwnedFd)>,
+    level: Level,
+) -> Result<(), Refused> {
+    if settings.listeners.is_empty() {
+        return Err(Refused::config(
+            "the settings have no [[listener]]: nobody could reach the director",
+        ));
+    }
+    only_what_is_served(&settings)?;
+    let report = preflight::check(&settings)?;
+    report
+        .warnings
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
+    signals::block()
+        .map_err(|error| Refused::environment(format!("signals cannot be blocked: {error}")))?;
+    let (handed, kept) = sort_out(&settings, adopted)?;
+    let keeper = Keeper::spawn(&kept).map_err(|error| Refused::environment(error.to_string()))?;
+    let made = keeper
+        .first_round()
+        .map_err(|error| Refused::environment(error.to_string()))?;
+    made.iter().try_for_each(refuse_problem)?;
+    drop_privileges(&settings)?;
+    let source = control_source(None)?;
+    let tier = start_tier(&settings, &report.cpus)?;
+    for bound in handed {
+        tier.listen(bound.fd, bound.kind, bound.is_fifo);
+    }
+    let control = Control {
+        tier,
+        source,
+        keeper: Some(keeper),
+        kept,
+        master: None,
+        reload: Box::new(reload(
+            args.config.config.clone(),
+            Sockets::FromSettings,
+            settings,
+            level,
+        )),
+    };
+    control::run(control, first_cpu(&report.cpus), made)
+        .map_err(|error| Refused::environment(error.to_string()))
+}
+
+fn start_service(
+    args: &RunArgs,
+    mut settings: Settings,
+    service: DovecotService,
+    level: Level,
+) -> Result<(), Refused> {
+    only_what_is_served(&settings)?;
+    settings.client_limit = service.client_limit;
+    let report = preflight::check(&settings)?;
+    signals::block()
+        .map_err(|error| Refused::environment(format!("signals cannot be blocked: {error}")))?;
+    let user = settings
+        .user
+        .as_deref()
+        .map(|user| (user, settings.group.as_deref()));
+    service
+        .restrict
+        .apply(user)
+        .map_err(|error| Refused::config(error.to_string()))?;
+    let source = control_source(Some(service.death_watch))?;
+    let tier = start_tier(&settings, &report.cpus)?;
+    for listener in service.listeners {
+        let name = &listener.name;
+        match listener.kind {
+            ListenerKind::Admin | ListenerKind::Http | ListenerKind::Ring => {
+                let kind = kind_name(listener.kind);
+                tracing::warn!("listener {name}: {kind} is not served by this version, closed");
+            }
+            kind => {
+                tier.listen(listener.fd, kind, listener.is_fifo);
+            }
+        }
+    }
+    let sockets = Sockets::HandedOver(Vec::new());
+    let control = Control {
+        tier,
+        source,
+        keeper: None,
+        kept: Vec::new(),
+        master: Some(service.status),
+        reload: Box::new(reload(args.config.config.clone(), sockets, settings, level)),
+    };
+    control::run(control, first_cpu(&report.cpus), Vec::new())
+        .map_err(|error| Refused::environment(error.to_string()))
+}
+
+/// Serving alone where other directors are configured would put users on two backends; a socket
+/// that nobody answers would make its clients hang.
+fn only_what_is_served(settings: &Settings) -> Result<(), Refused> {
+    if settings.director_servers.len() > 1 {
+        return Err(Refused::config(
+            "director_servers lists other directors, and this version cannot join a ring yet: \
+             leave it empty to run alone",
+        ));
+    }
+    let unserved = settings.listeners.iter().find(|listener| {
+        matches!(
+            listener.kind,
+            ListenerKind::Ring | ListenerKind::Admin | ListenerKind::Http
+        )
+    });
+    match unserved {
+        None => Ok(()),
+        Some(listener) => Err(Refused::config(format!(
+            "the listener {} is of type {}, which this version does not serve yet: remove it",
+            place_text(&listener.place),
+            kind_name(listener.kind)
+        ))),
+    }
+}
+
+/// Listeners that systemd made are recognised by their address; the keeper makes the others.
+fn sort_out(
+    settings: &Settings,
+    adopted: Vec<(String, OwnedFd)>,
+) -> Result<(Vec<Bound>, Vec<settings::Listener>), Refused> {
+    let mut kept = settings.listeners.clone();
+    let mut handed = Vec::new();
+    for (name, fd) in adopted {
+        let Some(at) = kept
+            .iter()
+            .position(|listener| systemd::is_at(&fd, &listener.place))
+        else {
+            return Err(Refused::config(format!(
+                "systemd hands over a socket ({name}) that no [[listener]] has the path or address \
+                 of: make the settings and the socket unit agree"
+            )));
+        };
+        let listener = kept.remove(at);
+        let is_fifo = matches!(listener.place, Place::Fifo(_));
+        handed.push(Bound::adopted(listener.kind, fd, listener.place, is_fifo));
+    }
+    Ok((handed, kept))
+}
+
+/// A listener that may appear when Dovecot starts is waited for; any other problem ends the start.
+fn refuse_problem(event: &KeeperEvent) -> Result<(), Refused> {
+    match event {
+        KeeperEvent::Problem {
+            class: BindClass::Waiting,
+            ..
+        } => Ok(()),
+        KeeperEvent::Problem {
+            class: BindClass::Config,
+            text,
+            ..
+        } => Err(Refused::config(text.clone())),
+        KeeperEvent::Problem { text, .. } => Err(Refused::environment(text.clone())),
+        KeeperEvent::Made { .. } | KeeperEvent::FirstRoundDone => Ok(()),
+    }
+}
+
+fn drop_privileges(settings: &Settings) -> Result<(), Refused> {
+    match &settings.user {
+        Some(user) => privileges::drop(user, settings.group.as_deref())
+            .map_err(|error| Refused::config(error.to_string())),
+        None => {
+            if privileges::is_root() {
+                tracing::warn!(
+                    "running as root: set user to Dovecot's default_internal_user, who may open \
+                     auth's sockets"
+                );
+            }
+            Ok(())
+        }
+    }
+}
+
+fn control_source(death_watch: Option<OwnedFd>) -> Result<ControlSource, Refused> {
+    ControlSource::new(death_watch)
+        .map_err(|error| Refused::environment(format!("signals cannot be watched: {error}")))
+}
+
+fn first_cpu(cpus: &[usize]) -> usize {
+    cpus.first().copied().unwrap_or(0)
+}
+
+/// The director's state from the settings, and the cores that serve it.
+pub(super) fn start_tier(settings: &Settings, cpus: &[usize]) -> Result<Tier, Refused> {
+    let environment = |name: &str| {
+        use std::os::unix::ffi::OsStringExt;
+        std::env::var_os(name).map(OsStringExt::into_vec)
+    };
+    let template = Template::parse(&settings.director_username_hash, &environment)
+        .map_err(|error| Refused::config(format!("director_username_hash: {error}")))?;
+    let config = Config {
+        expire_secs: settings.director_user_expire,
+        username_hash: Arc::new(template),
+        master_user_separator: settings.auth_master_user_separator,
+    };
+    let seeds = settings.director_mail_servers.iter().map(|server| Seed {
+        ip: server.ip,
+        name: server.name.as_deref(),
+        tag: &server.tag,
+        vhosts: server.vhosts,
+    });
+    let mut director = Director::alone(config, seeds)
+        .map_err(|error| Refused::config(format!("director_mail_servers: {error}")))?;
+    let cpus = if cpus.is_empty() { &[0] } else { cpus };
+    Tier::start(settings, director.snapshot(), cpus, random::seed())
+        .map_err(|error| Refused::environment(error.to_string()))
+}
+
+/// What SIGHUP does: takes over what can change, and says what needs a restart.
+fn reload(
+    file: PathBuf,
+    sockets: Sockets,
+    mut current: Settings,
+    level: Level,
+) -> impl FnMut(&Tier) {
+    move |tier| {
+        let new = match settings::load_with(&file, &SystemNetwork, &sockets) {
+            Ok(loaded) => {
+                warn(&loaded.warnings);
+                loaded.settings
+            }
+            Err(problems) => {
+                problems
+                    .iter()
+                    .for_each(|problem| tracing::error!("{problem}"));
+                tracing::error!("reload: the settings are wrong, nothing was changed");
+                return;
+            }
+        };
+        let changes = settings::diff(&current, &new);
+        for change in &changes {
+            match change.reload {
+                Reload::Live => tracing::info!("reload: {change}"),
+                Reload::Restart | Reload::RingDecides => tracing::warn!("reload: {change}"),
+            }
+        }
+        match tunables(&new) {
+            Ok(tunables) => tier.directory().tune(tunables),
+            Err(error) => return tracing::error!("reload: {error}; nothing was changed"),
+        }
+        level.set(&new.log_level);
+        tracing::info!("reload: done, {} differences", changes.len());
+        take_live(&mut current, new);
+    }
+}
+
+/// The settings now in force: what a reload changes is new, the rest is as it was, so that the
+/// next reload tells of it again.
+fn take_live(current: &mut Settings, new: Settings) {
+    let old = std::mem::replace(current, new);
+    current.director_servers = old.director_servers;
+    current.director_mail_servers = old.director_mail_servers;
+    current.director_user_expire = old.director_user_expire;
+    current.director_username_hash = old.director_username_hash;
+    current.auth_master_user_separator = old.auth_master_user_separator;
+    current.base_dir = old.base_dir;
+    current.user = old.user;
+    current.group = old.group;
+    current.cores = old.cores;
+    current.client_limit = old.client_limit;
+    current.listeners = old.listeners;
+}

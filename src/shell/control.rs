@@ -1,0 +1,231 @@
+//! The control executor: signals, listeners that come and go, the rolling sweep, and what is told
+//! to whoever started us. It serves no lookups, so that it may wait and take its time; it shares
+//! its CPU with the first serving core.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use glommio::timer::Timer;
+use glommio::{LocalExecutorBuilder, Placement, spawn_local};
+
+use super::clock;
+use super::dovecot_master::StatusReporter;
+use super::keeper::{Keeper, KeeperError, KeeperEvent};
+use super::readable::readable;
+use super::signals::{ControlSource, Notice};
+use super::systemd;
+use super::tier::{StartError, Tier};
+use crate::core::ip_text::ip_text;
+use crate::core::users::SHARDS;
+use crate::settings::{Listener, Place, place_text};
+
+/// Every shard is swept once in this many rounds of [`SWEEP_PAUSE`].
+const SWEEP_ROUNDS: usize = 40;
+const SWEEP_PAUSE: Duration = Duration::from_millis(250);
+/// How often Dovecot's master is told of the number of connections, at most.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the control executor looks after.
+pub struct Control {
+    /// The serving cores.
+    pub tier: Tier,
+    /// Signals and the end of Dovecot's master.
+    pub source: ControlSource,
+    /// The process that makes listeners; `None` when they were all handed over.
+    pub keeper: Option<Keeper>,
+    /// The listeners given to the keeper, in its order.
+    pub kept: Vec<Listener>,
+    /// Dovecot's master, when it started us.
+    pub master: Option<StatusReporter>,
+    /// Reads the settings again; called on SIGHUP.
+    pub reload: Box<dyn FnMut(&Tier)>,
+}
+
+struct Shared {
+    tier: Tier,
+    keeper: RefCell<Option<Keeper>>,
+    kept: Vec<Listener>,
+    stop: Cell<bool>,
+    /// Listeners in use, by their place in the keeper's list.
+    listening: RefCell<HashMap<usize, Arc<OwnedFd>>>,
+}
+
+/// Runs until told to stop; then everything is closed, and what was made is removed.
+///
+/// # Errors
+/// The executor cannot be made.
+pub fn run(control: Control, cpu: usize, made: Vec<KeeperEvent>) -> Result<(), StartError> {
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name("control")
+        .io_memory(0)
+        .make()
+        .map_err(|error| StartError::Executor(error.to_string()))?;
+    executor.run(async move { look_after(control, made).await });
+    Ok(())
+}
+
+async fn look_after(control: Control, made: Vec<KeeperEvent>) {
+    let under_master = control.master.is_some();
+    let shared = Rc::new(Shared {
+        tier: control.tier,
+        keeper: RefCell::new(control.keeper),
+        kept: control.kept,
+        stop: Cell::new(false),
+        listening: RefCell::default(),
+    });
+    for event in made {
+        shared.keeper_said(event);
+    }
+    spawn_local(sweep(Rc::clone(&shared))).detach();
+    spawn_local(watch_keeper(Rc::clone(&shared))).detach();
+    if let Some(master) = control.master {
+        spawn_local(report_status(master, Rc::clone(&shared))).detach();
+    }
+    if !under_master && let Err(error) = systemd::notify("READY=1") {
+        tracing::warn!("cannot tell systemd that we are ready: {error}");
+    }
+    tracing::info!("ready: {} serving cores", shared.tier.cores().count());
+    take_notices(control.source, control.reload, under_master, &shared).await;
+    if !under_master {
+        // Nothing more can be done when systemd does not listen any more.
+        let _ = systemd::notify("STOPPING=1");
+    }
+    shared.stop.set(true);
+    // New logins find no socket before the ones under way are cut.
+    if let Some(keeper) = shared.keeper.borrow_mut().take() {
+        keeper.stop();
+    }
+    shared.tier.stop();
+    tracing::info!("stopped");
+}
+
+async fn take_notices(
+    mut source: ControlSource,
+    mut reload: Box<dyn FnMut(&Tier)>,
+    under_master: bool,
+    shared: &Shared,
+) {
+    loop {
+        if let Err(error) = readable(source.as_fd()).await {
+            tracing::error!("cannot wait for signals: {error}");
+            Timer::new(STATUS_PAUSE).await;
+        }
+        loop {
+            match source.notice() {
+                Ok(Some(Notice::Terminate)) => {
+                    tracing::info!("stopping: SIGTERM");
+                    return;
+                }
+                Ok(Some(Notice::MasterGone)) => {
+                    tracing::info!("stopping: Dovecot's master stops or reloads");
+                    return;
+                }
+                Ok(Some(Notice::Interrupt)) if under_master => {}
+                Ok(Some(Notice::Interrupt)) => {
+                    tracing::info!("stopping: SIGINT");
+                    return;
+                }
+                Ok(Some(Notice::Reload)) => reload(&shared.tier),
+                Ok(Some(Notice::User)) => shared.log_state(),
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!("cannot read signals: {error}");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn sweep(shared: Rc<Shared>) {
+    while !shared.stop.get() {
+        Timer::new(SWEEP_PAUSE).await;
+        let directory = shared.tier.directory();
+        directory.sweep(
+            SHARDS.div_ceil(SWEEP_ROUNDS),
+            clock::wall(),
+            &directory.snapshot(),
+        );
+    }
+}
+
+async fn report_status(mut master: StatusReporter, shared: Rc<Shared>) {
+    while !shared.stop.get() {
+        let connections = u32::try_from(shared.tier.cores().connections()).unwrap_or(u32::MAX);
+        if let Err(error) = master.update(connections, Duration::from_nanos(clock::mono().0)) {
+            tracing::error!("cannot tell Dovecot's master how many connections fit: {error}");
+        }
+        Timer::new(STATUS_PAUSE).await;
+    }
+}
+
+async fn watch_keeper(shared: Rc<Shared>) {
+    let socket = match &*shared.keeper.borrow() {
+        Some(keeper) => keeper.as_fd().try_clone_to_owned(),
+        None => return,
+    };
+    let socket = match socket {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!("cannot watch the keeper process: {error}"),
+    };
+    loop {
+        if readable(socket.as_fd()).await.is_err() {
+            Timer::new(STATUS_PAUSE).await;
+        }
+        while let Some(event) = shared.next_from_keeper() {
+            match event {
+                Ok(event) => shared.keeper_said(event),
+                Err(error) => return tracing::error!("{error}"),
+            }
+        }
+        if shared.stop.get() {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    fn next_from_keeper(&self) -> Option<Result<KeeperEvent, KeeperError>> {
+        self.keeper.borrow().as_ref()?.recv().transpose()
+    }
+
+    fn keeper_said(&self, event: KeeperEvent) {
+        match event {
+            KeeperEvent::Made { index, fd } => {
+                let Some(listener) = self.kept.get(index) else {
+                    return;
+                };
+                let place = place_text(&listener.place);
+                tracing::info!("listening on {place}");
+                let is_fifo = matches!(listener.place, Place::Fifo(_));
+                let Some(fd) = self.tier.listen(fd, listener.kind, is_fifo) else {
+                    return;
+                };
+                if let Some(old) = self.listening.borrow_mut().insert(index, fd) {
+                    self.tier.unlisten(&old);
+                }
+            }
+            KeeperEvent::Problem { text, .. } => tracing::warn!("{text}"),
+            KeeperEvent::FirstRoundDone => {}
+        }
+    }
+
+    /// One line about users, one about lookups (SIGUSR1).
+    fn log_state(&self) {
+        let directory = self.tier.directory();
+        let snapshot = directory.snapshot();
+        let users = directory.users_per_backend(clock::wall(), &snapshot);
+        let mut line = format!("users: total={}", users.iter().sum::<u64>());
+        for (backend, users) in snapshot.backends.iter().zip(&users) {
+            if let Some(backend) = backend {
+                line.push_str(&format!(" backend {}={users}", ip_text(backend.ip)));
+            }
+        }
+        tracing::info!("{line}");
+        tracing::info!("{}", self.tier.stats().summary());
+    }
+}

@@ -1,0 +1,51 @@
+//! A user for whom there is no backend.
+
+use std::time::Duration;
+
+use crate::rig::{Case, Client, DirectorKind, Home, Tier, TierSpec, User, now};
+
+for_each_case!(
+    no_backend_is_a_temporary_failure,
+    crate::failures::no_backend
+);
+
+/// Dovecot's director gives up between 30 and 60 s after the request; Homing at its own limit.
+const DOVECOT_LIMIT: Duration = Duration::from_secs(65);
+const HOMING_LIMIT: Duration = Duration::from_secs(10);
+
+/// Nothing may turn this into "no such user": a mail server would bounce the message.
+pub fn no_backend(case: Case) {
+    let homeless = User {
+        name: "homeless".to_owned(),
+        home: Home::Tagged("nowhere"),
+    };
+    let tier = Tier::start(&TierSpec {
+        homing_settings: "lookup_timeout = \"4 s\"\n",
+        ..TierSpec::new(case, vec![homeless, User::proxied("other")])
+    });
+    let limit = match case.director {
+        DirectorKind::Dovecot23 => DOVECOT_LIMIT,
+        DirectorKind::Homing => HOMING_LIMIT,
+    };
+    let asked = now();
+    let mut mail_reader = Client::new();
+    let login = tier.order("imap.visit", "homeless");
+    mail_reader.send(&login);
+
+    // The delivery waits beside the login, and holds up nobody else.
+    let mut other = Client::new();
+    tier.visit(&mut other, "imap", "other");
+    assert!(
+        asked.elapsed() < Duration::from_secs(3),
+        "another user had to wait"
+    );
+    let delivery = tier.deliver(&mut other, &["homeless", "other"], "nowhere");
+    assert_eq!(delivery["codes"]["homeless"], 451, "{delivery}");
+    assert_eq!(delivery["codes"]["other"], 250, "{delivery}");
+
+    let answer = mail_reader.answer(&login);
+    let error = answer["error"].as_str().expect("the login fails");
+    assert!(error.contains("[UNAVAILABLE]"), "{error}");
+    assert!(asked.elapsed() < limit, "took {:?}", asked.elapsed());
+    assert_eq!(tier.find_message("homeless", "nowhere"), [""; 0]);
+}

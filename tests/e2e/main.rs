@@ -1,0 +1,17 @@
+//! End-to-end tests: real Dovecots 2.3 and 2.4, real mail clients, and a director between them.
+//!
+//! Every test runs twice: with Homing, and with the director of Dovecot 2.3 in its place, which
+//! shows that the test itself is right. They need root and what `tests/setup.sh` installs; without
+//! it they fail. docs/testing.md says more.
+
+// First, because its macro is used in the others.
+#[macro_use]
+mod cases;
+
+mod everyday;
+mod failures;
+mod handshake;
+mod idle;
+mod placement;
+mod restarts;
+mod rig;

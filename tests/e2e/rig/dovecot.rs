@@ -1,0 +1,166 @@
+//! One running Dovecot, of either version.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::clock::wait_until;
+use super::process::{self, Proc};
+use super::site::Site;
+
+/// Where `tests/setup.sh` puts a Debian 13 with Dovecot 2.4.
+const ROOT_24: &str = "/var/cache/homing/trixie";
+const ENTER_ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/rig/enter-root.sh");
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// Which Dovecot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// 2.3, of this machine.
+    V23,
+    /// 2.4, in a root directory of its own.
+    V24,
+}
+
+/// How login processes serve connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginMode {
+    /// The default: a process serves one connection and ends.
+    OnePerProcess,
+    /// "High-performance mode": a few processes serve all.
+    ManyPerProcess,
+}
+
+/// A Dovecot instance with its own `base_dir`. It is killed when this is dropped; an orderly end,
+/// which takes a second or two, is [`Self::stop`].
+pub struct Dovecot {
+    name: String,
+    version: Version,
+    site: PathBuf,
+    running: Option<Proc>,
+}
+
+impl Dovecot {
+    /// Writes the configuration that `configure` makes for this instance's `base_dir` and log, and
+    /// starts it.
+    pub fn start(
+        site: &Site,
+        name: &str,
+        version: Version,
+        configure: impl FnOnce(&Self) -> String,
+    ) -> Self {
+        let mut dovecot = Self {
+            name: name.to_owned(),
+            version,
+            site: site.path().to_owned(),
+            running: None,
+        };
+        fs::create_dir_all(dovecot.base()).expect("base_dir");
+        let text = configure(&dovecot);
+        fs::write(dovecot.config(), text).expect("a configuration file");
+        dovecot.run();
+        dovecot
+    }
+
+    /// Its `base_dir`.
+    pub fn base(&self) -> PathBuf {
+        self.site.join(&self.name)
+    }
+
+    /// Its log.
+    pub fn log(&self) -> PathBuf {
+        self.site.join(format!("{}.log", self.name))
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.site.join(format!("{}.conf", self.name))
+    }
+
+    /// `base_dir`, log and name for a template.
+    pub fn values(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("NAME", self.name.clone()),
+            ("BASE", self.base().display().to_string()),
+            ("LOG", self.log().display().to_string()),
+        ]
+    }
+
+    /// Starts it (again).
+    pub fn run(&mut self) {
+        assert!(self.running.is_none(), "{} runs already", self.name);
+        let starts = self.starts();
+        let output = self.site.join(format!("{}.out.log", self.name));
+        let args = self.command();
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        let mut started = Proc::start("unshare", &args, &output);
+        wait_until(&format!("{} starts", self.name), START_LIMIT, || {
+            assert!(started.is_running(), "{} ended at once", self.name);
+            self.starts() > starts
+        });
+        self.running = Some(started);
+    }
+
+    /// Stops it, master last, as a service manager would.
+    pub fn stop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            let master = process::descendants(running.pid())
+                .first()
+                .map(|(pid, _)| *pid);
+            running.stop(master.unwrap_or(running.pid()));
+        }
+    }
+
+    /// Stops and starts it.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.run();
+    }
+
+    /// Kills (`kill -9`) all processes of one of its services and says how many there were.
+    pub fn kill_service(&self, service: &str) -> usize {
+        let victims = self.service_pids(service);
+        for pid in &victims {
+            process::signal(*pid, libc::SIGKILL);
+        }
+        for pid in &victims {
+            process::wait_gone(*pid);
+        }
+        victims.len()
+    }
+
+    fn service_pids(&self, service: &str) -> Vec<u32> {
+        let running = self.running.as_ref().expect("it runs");
+        process::descendants(running.pid())
+            .into_iter()
+            .filter(|(_, name)| name == service)
+            .map(|(pid, _)| pid)
+            .collect()
+    }
+
+    /// How often it has said in its log that it starts. It says so when all of its sockets listen.
+    fn starts(&self) -> usize {
+        let log = fs::read(self.log()).unwrap_or_default();
+        memchr::memmem::find_iter(&log, ") starting up ").count()
+    }
+
+    /// Arguments of `unshare`. In its own PID namespace, so that all of its processes die with the
+    /// first; and 2.4 also in its own mount namespace.
+    fn command(&self) -> Vec<String> {
+        let config = self.config().display().to_string();
+        let site = self.site.display().to_string();
+        let mut args = vec!["--mount", "--pid", "--fork", "--kill-child"];
+        match self.version {
+            Version::V23 => args.push("--mount-proc"),
+            Version::V24 => {
+                assert!(
+                    Path::new(ROOT_24).join("usr/sbin/dovecot").exists(),
+                    "no Dovecot 2.4 in {ROOT_24}: run tests/setup.sh as root"
+                );
+                args.extend(["sh", ENTER_ROOT, ROOT_24, &site]);
+            }
+        }
+        args.extend(["/usr/sbin/dovecot", "-F", "-c", &config]);
+        args.into_iter().map(str::to_owned).collect()
+    }
+}

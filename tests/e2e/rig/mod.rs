@@ -1,0 +1,29 @@
+//! The rig: real Dovecots of both versions, a director in front of them, real clients.
+//!
+//! A [`Site`] is what one test owns alone (directory, addresses, password). On it run [`Dovecot`]
+//! instances and [`Director`]s; a [`Tier`] is the usual assembly: one proxy, three backends, one
+//! director. A [`Client`] talks to the proxy as a mail reader would. docs/testing.md tells how to
+//! use them.
+
+mod admin;
+mod client;
+mod clock;
+mod config;
+mod director;
+mod dovecot;
+mod process;
+mod secrets;
+mod site;
+mod smtp_sink;
+mod stub_auth;
+mod tier;
+mod users;
+
+pub use client::Client;
+pub use clock::{now, wait_until};
+pub use director::{Director, DirectorKind, DirectorPlacement, DirectorSpec, Sockets};
+pub use dovecot::{LoginMode, Version};
+pub use site::Site;
+pub use stub_auth::StubAuth;
+pub use tier::{BACKENDS, Case, Tier, TierSpec, start_lone_proxy};
+pub use users::{Home, User};

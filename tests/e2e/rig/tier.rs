@@ -1,0 +1,271 @@
+//! The usual assembly: one proxy, three backends, one director between the proxy and its auth.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::clock::wait_until;
+use super::config::{Ports, login_mode, render};
+use super::director::{Director, DirectorKind, DirectorPlacement, DirectorSpec, Sockets};
+use super::dovecot::{Dovecot, LoginMode, Version};
+use super::site::Site;
+use super::smtp_sink;
+use super::users::{self, PassdbPorts, User};
+
+/// Names of the backends, in the order of their addresses.
+pub const BACKENDS: [&str; 3] = ["backend-1", "backend-2", "backend-3"];
+
+const SOCKET_LIMIT: Duration = Duration::from_secs(10);
+const PROXY_PORTS: Ports = Ports::at(10_000);
+/// When a proxy and a backend share an address.
+const OTHER_PORTS: Ports = Ports::at(20_000);
+
+/// One column of the test matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    pub director: DirectorKind,
+    pub proxy: Version,
+    pub backends: Version,
+    pub mode: LoginMode,
+}
+
+/// What to assemble.
+#[derive(Clone, Debug)]
+pub struct TierSpec {
+    pub case: Case,
+    pub users: Vec<User>,
+    /// The proxy has the address of the first backend; the ports differ.
+    pub shared_address: bool,
+    /// `director_user_expire` in seconds.
+    pub expire: u32,
+    /// Further lines for Homing's settings.
+    pub homing_settings: &'static str,
+}
+
+impl TierSpec {
+    /// The plain tier with these users.
+    pub fn new(case: Case, users: Vec<User>) -> Self {
+        Self {
+            case,
+            users,
+            shared_address: false,
+            expire: 900,
+            homing_settings: "",
+        }
+    }
+}
+
+/// A running tier.
+pub struct Tier {
+    // Order matters: fields are dropped from first to last, the site when all processes are gone.
+    pub director: Director,
+    pub proxy: Dovecot,
+    _backends: Vec<Dovecot>,
+    pub site: Site,
+    address: Ipv4Addr,
+}
+
+impl Tier {
+    /// Starts everything.
+    pub fn start(spec: &TierSpec) -> Self {
+        let site = Site::new();
+        let relay = smtp_sink::start(site.address(9));
+        let backend_ports = if spec.shared_address {
+            OTHER_PORTS
+        } else {
+            PROXY_PORTS
+        };
+        let numbers = 0..BACKENDS.len();
+        let backends = numbers
+            .clone()
+            .map(|number| start_backend(&site, spec, number, backend_ports, relay))
+            .collect();
+        let address = match spec.shared_address {
+            true => backend_address(&site, 0),
+            false => site.address(21),
+        };
+        let proxy = start_proxy(&site, spec, address, backend_ports);
+        let mail_servers = numbers.map(|number| backend_address(&site, number).to_string());
+        let director = Director::start(
+            &site,
+            DirectorSpec {
+                kind: spec.case.director,
+                placement: DirectorPlacement::Standalone,
+                name: "director".to_owned(),
+                address: site.address(31),
+                backends: mail_servers.collect::<Vec<_>>().join(" "),
+                expire: spec.expire,
+                sockets: make_socket_places(&proxy),
+                auth_login: proxy.base().join("auth-login"),
+                auth_userdb: proxy.base().join("auth-userdb"),
+                homing_settings: spec.homing_settings.to_owned(),
+            },
+        );
+        Self {
+            director,
+            proxy,
+            _backends: backends,
+            site,
+            address,
+        }
+    }
+
+    /// The order that makes a client visit the proxy; `protocol` is `imap`, `pop3`, `sieve` or
+    /// `submission`.
+    pub fn order(&self, action: &str, user: &str) -> Value {
+        let protocol = action.split('.').next().unwrap_or(action);
+        let ports = PROXY_PORTS.by_protocol();
+        let port = ports
+            .iter()
+            .find(|(name, _)| *name == protocol)
+            .map(|(_, port)| port);
+        json!({
+            "do": action,
+            "host": self.address,
+            "port": port.expect("a known protocol"),
+            "user": user,
+            "password": self.site.password,
+        })
+    }
+
+    /// Logs a user in and out again and says which backend it was.
+    pub fn visit(&self, client: &mut Client, protocol: &str, user: &str) -> String {
+        let answer = client.ask(&self.order(&format!("{protocol}.visit"), user));
+        let backend = answer["backend"].as_str();
+        backend
+            .unwrap_or_else(|| panic!("{user} by {protocol}: {answer}"))
+            .to_owned()
+    }
+
+    /// Opens an IMAP session that stays; its name is the user's.
+    pub fn open(&self, client: &mut Client, user: &str) {
+        let mut order = self.order("imap.open", user);
+        order["session"] = json!(user);
+        let answer = client.ask(&order);
+        assert_eq!(answer["ok"], true, "{user}: {answer}");
+    }
+
+    /// Delivers one message, marked with `token`, to several users by LMTP in one transaction.
+    pub fn deliver(&self, client: &mut Client, to: &[&str], token: &str) -> Value {
+        let mut order = self.order("lmtp.deliver", "");
+        order["to"] = json!(to);
+        order["token"] = json!(token);
+        let answer = client.ask(&order);
+        assert_eq!(answer["ok"], true, "delivery to {to:?}: {answer}");
+        answer
+    }
+
+    /// Which backend has this address.
+    pub fn backend_number(&self, address: &str) -> usize {
+        let mut numbers = 0..BACKENDS.len();
+        let found =
+            numbers.find(|number| backend_address(&self.site, *number).to_string() == address);
+        found.unwrap_or_else(|| panic!("{address} is no backend"))
+    }
+
+    /// Where a delivered message is: names of backends, or `proxy`.
+    pub fn find_message(&self, user: &str, token: &str) -> Vec<String> {
+        let mut places = BACKENDS.to_vec();
+        places.push("proxy");
+        let has = |place: &&str| {
+            let new = self.site.path().join(format!("{place}.mail/{user}/new"));
+            let files = fs::read_dir(new).into_iter().flatten().flatten();
+            let mut texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+            texts.any(|text| text.contains(token))
+        };
+        places.into_iter().filter(has).map(str::to_owned).collect()
+    }
+}
+
+fn backend_address(site: &Site, number: usize) -> Ipv4Addr {
+    site.address(11 + u8::try_from(number).expect("few backends"))
+}
+
+fn start_backend(
+    site: &Site,
+    spec: &TierSpec,
+    number: usize,
+    ports: Ports,
+    relay: SocketAddr,
+) -> Dovecot {
+    let (name, version) = (BACKENDS[number], spec.case.backends);
+    let mail = mail_dir(site, name);
+    users::seed_mail(&mail, &spec.users, name);
+    let template = match version {
+        Version::V23 => include_str!("conf/backend-2.3.conf"),
+        Version::V24 => include_str!("conf/backend-2.4.conf"),
+    };
+    Dovecot::start(site, name, version, |dovecot| {
+        let mut values = dovecot.values();
+        values.extend(ports.values());
+        values.extend([
+            ("ADDRESS", backend_address(site, number).to_string()),
+            ("MAIL", mail.display().to_string()),
+            ("PASSWORD", site.password.clone()),
+            ("RELAY_HOST", relay.ip().to_string()),
+            ("RELAY_PORT", relay.port().to_string()),
+            ("LOGIN_MODE", login_mode(version, spec.case.mode)),
+        ]);
+        render(template, &values)
+    })
+}
+
+/// A proxy without director and backends, on the address it returns with its IMAP port.
+pub fn start_lone_proxy(site: &Site, case: Case) -> (Dovecot, Sockets, SocketAddr) {
+    let spec = TierSpec::new(case, Vec::new());
+    let address = site.address(21);
+    let proxy = start_proxy(site, &spec, address, PROXY_PORTS);
+    let sockets = make_socket_places(&proxy);
+    (proxy, sockets, (address, PROXY_PORTS.imap).into())
+}
+
+fn start_proxy(site: &Site, spec: &TierSpec, address: Ipv4Addr, backend_ports: Ports) -> Dovecot {
+    let version = spec.case.proxy;
+    let template = match version {
+        Version::V23 => include_str!("conf/proxy-2.3.conf"),
+        Version::V24 => include_str!("conf/proxy-2.4.conf"),
+    };
+    let (passwd_files, mail) = (site.path().join("users"), mail_dir(site, "proxy"));
+    let ports = PassdbPorts {
+        ports: backend_ports,
+        lmtp: spec.shared_address,
+    };
+    users::write(&passwd_files, &spec.users, &site.password, ports);
+    users::make_mail_dir(&mail);
+    Dovecot::start(site, "proxy", version, |dovecot| {
+        let mut values = dovecot.values();
+        values.extend(PROXY_PORTS.values());
+        values.extend([
+            ("ADDRESS", address.to_string()),
+            ("MAIL", mail.display().to_string()),
+            ("USERS", passwd_files.display().to_string()),
+            ("LOGIN_MODE", login_mode(version, spec.case.mode)),
+        ]);
+        render(template, &values)
+    })
+}
+
+fn mail_dir(site: &Site, name: &str) -> PathBuf {
+    site.path().join(format!("{name}.mail"))
+}
+
+/// Makes `login/director/` in the proxy's `base_dir`. `login` itself is made by Dovecot.
+fn make_socket_places(proxy: &Dovecot) -> Sockets {
+    let (base, login) = (proxy.base(), proxy.base().join("login"));
+    wait_until("Dovecot makes base_dir/login", SOCKET_LIMIT, || {
+        login.is_dir()
+    });
+    let directory = login.join("director");
+    fs::create_dir_all(&directory).expect("login/director");
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("chmod");
+    Sockets {
+        login: directory.join("auth"),
+        userdb: base.join("director-userdb"),
+        notify: directory.join("notify"),
+    }
+}
