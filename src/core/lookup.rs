@@ -55,13 +55,21 @@ impl Local {
     pub fn of(about: &About<'_>) -> Local {
         Local {
             ip: parse_ip(about.lip),
-            port: about.lport,
+            port: about.lport.filter(|&port| is_port(port)),
         }
     }
 }
 
 fn parse_ip(text: &[u8]) -> Option<IpAddr> {
     parse_lenient(std::str::from_utf8(text).ok()?)
+}
+
+fn parse_port(text: &[u8]) -> Option<u32> {
+    number(text).filter(|&port| is_port(port))
+}
+
+fn is_port(number: u32) -> bool {
+    (1..=u32::from(u16::MAX)).contains(&number)
 }
 
 /// A lookup that a reply asks for. Owns nothing of the reply, so that it can wait.
@@ -108,8 +116,8 @@ pub fn question(
 
 fn maybe(found: &Found<'_>, socket: Socket, request: Local) -> Maybe {
     let lip = found.lip.as_deref().and_then(parse_ip);
-    let lport = found.lport.as_deref().and_then(number);
-    let port = found.port.as_deref().and_then(number);
+    let lport = found.lport.as_deref().and_then(parse_port);
+    let port = found.port.as_deref().and_then(parse_port);
     // lmtp and doveadm log in at the backend with no user password.
     let needs_password = socket != Socket::Userdb && !(found.pass || found.master);
     Maybe {

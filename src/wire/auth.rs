@@ -98,6 +98,11 @@ fn parse_found(rest: &[u8]) -> Found<'_> {
     let rest = &rest[id.len() + 1..];
     let escaped = memchr(1, rest).is_some();
     for raw in fields(rest) {
+        // Not unescaped: the copy would be one more place to wipe, and the value is not needed.
+        if raw.starts_with(b"pass=") {
+            found.pass = true;
+            continue;
+        }
         let field = if escaped {
             unescape(raw)
         } else {
@@ -114,8 +119,6 @@ fn take_field<'a>(found: &mut Found<'a>, field: Cow<'a, [u8]>) {
         Some(b'p') => {
             if is_flag(&field, b"proxy") {
                 found.proxy = true;
-            } else if field.starts_with(b"pass=") {
-                found.pass = true;
             } else if field.starts_with(b"port=") {
                 found.port = Some(value(field, 5));
             }
@@ -218,7 +221,8 @@ pub struct About<'a> {
 /// Picks the fields of [`About`] out of a request's text.
 pub fn parse_about(about: &[u8]) -> About<'_> {
     let mut found = About::default();
-    for field in fields(about) {
+    // The id, and the mechanism or user name: the latter is the client's choice, `lip=…` included.
+    for field in fields(about).skip(2) {
         if let Some(session) = field.strip_prefix(b"session=") {
             found.session = session;
         } else if let Some(lip) = field.strip_prefix(b"lip=") {

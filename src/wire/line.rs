@@ -132,7 +132,7 @@ impl Splitter {
             } else if end.is_some() && self.unfinished.is_empty() {
                 each(strip_cr(piece));
             } else {
-                self.unfinished.extend_from_slice(piece);
+                self.keep(piece);
                 if end.is_some() {
                     each(strip_cr(&self.unfinished));
                 }
@@ -150,8 +150,20 @@ impl Splitter {
         if self.unfinished.len() + bytes.len() >= limit {
             return Err(TooLong { limit });
         }
-        self.unfinished.extend_from_slice(bytes);
+        self.keep(bytes);
         Ok(())
+    }
+
+    /// Appends to the unfinished line. A vector that grows by itself frees its old buffer as it is.
+    fn keep(&mut self, bytes: &[u8]) {
+        let length = self.unfinished.len() + bytes.len();
+        if length > self.unfinished.capacity() {
+            let mut larger = Vec::with_capacity(length.next_power_of_two());
+            larger.extend_from_slice(&self.unfinished);
+            self.unfinished.zeroize();
+            self.unfinished = larger;
+        }
+        self.unfinished.extend_from_slice(bytes);
     }
 
     fn clear(&mut self) {

@@ -176,3 +176,20 @@ fn faulty_input() {
             .contains("include each other")
     );
 }
+
+#[test]
+fn control_characters_do_no_harm_to_the_comments() {
+    let text = "verbose_proctitle = a\x06b\x07\x7f\r c\nservice director {\n  \
+                unix_listener login/d\x06 {\n    mode = 0666\x06\n  }\n}\n";
+    let imported = import_text("t", text).unwrap();
+    let read = imported.toml.parse::<toml::Table>();
+    assert!(read.is_ok(), "{read:?}");
+    assert!(imported.toml.contains("a\\u{6}b"), "{}", imported.toml);
+}
+
+#[test]
+fn numbers_lose_their_leading_zeros() {
+    let imported = import_text("t", "default_client_limit = 05000\n").unwrap();
+    assert!(imported.toml.contains("\nclient_limit = 5000\n"));
+    assert!(imported.toml.parse::<toml::Table>().is_ok());
+}

@@ -15,11 +15,13 @@ use crate::core::{UserHash, Wall};
 
 /// Shards of the user table. Many more than cores, so that two cores rarely want the same lock;
 /// at 10 million users a shard holds ten thousand, whose growth is a copy of 200 kB.
-pub const SHARDS: usize = 1024;
+pub const SHARDS: usize = 1 << SHARD_BITS;
+
+const SHARD_BITS: u32 = 10;
 
 /// The shard a user belongs to. The hash is one of MD5, so its high bits are spread evenly.
 pub fn shard_of(hash: UserHash) -> usize {
-    (hash.0 >> 22) as usize
+    (hash.0 >> (u32::BITS - SHARD_BITS)) as usize
 }
 
 /// The times after which a user is forgotten or must be confirmed, all in seconds

@@ -181,7 +181,7 @@ impl Shard {
         before - self.table.len()
     }
 
-    fn insert(&mut self, entry: Entry) {
+    pub(super) fn insert(&mut self, entry: Entry) {
         let slot = usize::from(entry.backend().0);
         if self.users.len() <= slot {
             self.users.resize(slot + 1, 0);

@@ -6,12 +6,14 @@
 //! users, and a shard's growth copies a few hundred kilobytes at most. Growing needs no rehash,
 //! since the new array is filled in the order of the old one.
 
+use super::SHARD_BITS;
 use super::entry::Entry;
 use crate::core::UserKey;
 
-/// Most slots behind the last home position, where a run at the end goes on without wrapping
-/// round. Runs of a table 7/8 full are rarely longer; when one is, the table grows.
-const OVERFLOW_MAX: usize = 96;
+/// Slots behind the last home position, where a run at the end goes on without wrapping round.
+/// Runs of a table 7/8 full are rarely longer; when one is, the array becomes longer, but not the
+/// capacity: however the hashes lie, memory stays proportional to their number.
+const OVERFLOW: usize = 96;
 /// Home positions of a table that holds its first entry.
 const FIRST_CAPACITY: usize = 8;
 
@@ -51,14 +53,16 @@ impl Table {
         self.slots.capacity() * size_of::<Entry>()
     }
 
-    /// Multiplication by an odd number keeps distinct hashes of one tag distinct and lets every
-    /// bit of the hash reach the high bits, which choose the home position.
+    /// The high bits of the result choose the home position. The bits that all users of a shard
+    /// share go to the other end first; multiplication by any odd number then only permutes the
+    /// rest, so that hashes of MD5 are spread evenly with every seed.
     fn mix(&self, key: UserKey) -> u32 {
-        (key.hash.0 ^ u32::from(key.tag.0).wrapping_mul(0x9e37_79b1)).wrapping_mul(self.seed)
+        let tag = u32::from(key.tag.0).wrapping_mul(0x9e37_79b1);
+        (key.hash.0.rotate_left(SHARD_BITS) ^ tag).wrapping_mul(self.seed)
     }
 
     fn home(&self, mixed: u32) -> usize {
-        ((u64::from(mixed) * self.capacity as u64) >> 32) as usize
+        home_among(self.capacity, mixed)
     }
 
     /// Position of the entry, or the position where it belongs.
@@ -99,28 +103,21 @@ impl Table {
         if (self.len + 1) * 8 > self.capacity * 7 {
             self.resize((self.capacity * 5 / 4).max(FIRST_CAPACITY));
         }
-        while !self.place(entry) {
-            self.resize(self.capacity * 5 / 4);
-        }
-        self.len += 1;
-    }
-
-    /// Puts the entry at its position and shifts the rest of the run; false when the run has
-    /// reached the end of the overflow area. The last slot always stays empty.
-    fn place(&mut self, entry: Entry) -> bool {
         let at = match self.search(entry.key()) {
             Ok(_) => unreachable!("inserted twice"),
             Err(at) => at,
         };
-        let Some(free) = self.slots[at..self.slots.len() - 1]
-            .iter()
-            .position(Entry::is_empty)
-        else {
-            return false;
+        // Searches end at the last slot at the latest: it always stays empty.
+        let Some(run) = self.slots[at..].iter().position(Entry::is_empty) else {
+            unreachable!("no empty slot at the end");
         };
-        self.slots.copy_within(at..at + free, at + 1);
+        let free = at + run;
+        if free + 1 == self.slots.len() {
+            lengthen(&mut self.slots, self.capacity);
+        }
+        self.slots.copy_within(at..free, at + 1);
         self.slots[at] = entry;
-        true
+        self.len += 1;
     }
 
     /// Removes and returns the entry of `key`.
@@ -165,33 +162,22 @@ impl Table {
         self.slots.iter().filter(|entry| !entry.is_empty())
     }
 
-    fn resize(&mut self, mut capacity: usize) {
-        loop {
-            if let Some(slots) = self.laid_out(capacity) {
-                self.slots = slots;
-                self.capacity = capacity;
-                return;
-            }
-            capacity = capacity * 5 / 4 + 1;
-        }
-    }
-
-    /// The entries laid out for another capacity; `None` when the last run does not fit.
-    fn laid_out(&self, capacity: usize) -> Option<Vec<Entry>> {
-        let overflow = (capacity / 8 + 8).min(OVERFLOW_MAX);
-        let mut slots = Vec::with_capacity(capacity + overflow);
-        slots.resize(capacity + overflow, Entry::EMPTY);
+    /// Lays the entries out for another capacity. Their order stays, so none is looked for.
+    fn resize(&mut self, capacity: usize) {
+        let length = capacity + (capacity / 8 + 8).min(OVERFLOW);
+        let mut slots = Vec::with_capacity(length);
+        slots.resize(length, Entry::EMPTY);
         let mut next = 0;
         for entry in self.iter() {
-            let home = ((u64::from(self.mix(entry.key())) * capacity as u64) >> 32) as usize;
-            let at = next.max(home);
+            let at = next.max(home_among(capacity, self.mix(entry.key())));
             if at + 1 >= slots.len() {
-                return None;
+                lengthen(&mut slots, capacity);
             }
             slots[at] = *entry;
             next = at + 1;
         }
-        Some(slots)
+        self.slots = slots;
+        self.capacity = capacity;
     }
 
     /// Order, reachability and count of all entries; for debug and simulation builds.
@@ -217,5 +203,21 @@ impl Table {
             last = Some((at, mixed));
         }
         assert_eq!(seen, self.len, "the count is wrong");
+        assert!(
+            self.slots.last().is_none_or(Entry::is_empty),
+            "a search could pass the end"
+        );
     }
+}
+
+fn home_among(capacity: usize, mixed: u32) -> usize {
+    ((u64::from(mixed) * capacity as u64) >> 32) as usize
+}
+
+/// Makes room for a run that has reached the end; by a share of the table, so that even a run of
+/// all entries is copied a bounded number of times.
+fn lengthen(slots: &mut Vec<Entry>, capacity: usize) {
+    let more = OVERFLOW.max(capacity / 8);
+    slots.reserve_exact(more);
+    slots.resize(slots.len() + more, Entry::EMPTY);
 }

@@ -276,8 +276,10 @@ fn client_limit(import: &mut Import<'_>) {
     };
     let value = expand(value, import.root);
     let spec = table::find("client_limit").expect("in the table");
-    match kinds::uint(&value, spec.max).and_then(|n| in_range(spec, Value::Uint(n))) {
-        Ok(_) => import.settings.push(("client_limit", value)),
+    let number = kinds::uint(&value, spec.max);
+    match number.and_then(|n| in_range(spec, Value::Uint(n)).map(|_| n)) {
+        // Not as it was written: TOML's numbers have no leading zeros.
+        Ok(number) => import.settings.push(("client_limit", number.to_string())),
         Err(wrong) => import.note(NoteKind::Dropped, format!("client_limit: {wrong}")),
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn settings_file(import: &Import<'_>, listeners: &[Found]) -> String 
 }
 
 fn listener(found: &Found, out: &mut String) {
-    let _ = writeln!(out, "\n# was {}", found.was);
+    let _ = writeln!(out, "\n# was {}", printable(&found.was));
     let _ = writeln!(out, "[[listener]]\ntype = \"{}\"", kind_name(found.kind));
     match &found.at {
         At::Path {
@@ -86,9 +86,21 @@ fn listener(found: &Found, out: &mut String) {
     }
 }
 
+/// A text that may stand in a comment, which TOML does not let control characters do.
+fn printable(text: &str) -> String {
+    text.chars().fold(String::new(), |mut out, c| {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        out
+    })
+}
+
 /// One note, wrapped; lines after a line break keep their indentation.
 fn comment(text: &str, out: &mut String) {
-    for (n, paragraph) in text.lines().enumerate() {
+    for (n, paragraph) in text.lines().map(printable).enumerate() {
         if n > 0 {
             let _ = writeln!(out, "#   {paragraph}");
             continue;

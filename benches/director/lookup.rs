@@ -1,0 +1,88 @@
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use criterion::Criterion;
+use homing::core::snapshot::Snapshot;
+use homing::core::{Mono, Wall};
+use homing::shell::directory::Directory;
+
+use crate::world;
+
+/// Users of a large site; their table does not fit into any cache.
+const USERS: u32 = 1_000_000;
+const NOW: Wall = Wall(1_795_459_438);
+/// A stride that visits all users in an order of no use to the cache.
+const STRIDE: u32 = 611_953;
+
+fn log_in(directory: &Directory, snapshot: &Snapshot, user: u32, second: u64) {
+    let wall = Wall(NOW.0 + second);
+    let login = directory.login(world::user(user), wall, Mono(second), snapshot);
+    black_box(login.expect("the snapshot is the newest"));
+}
+
+fn filled() -> Directory {
+    let directory = world::directory(20);
+    let snapshot = directory.snapshot();
+    (0..USERS).for_each(|user| log_in(&directory, &snapshot, user, 0));
+    assert_eq!(directory.users(), u64::from(USERS));
+    let per_user = directory.memory() as f64 / f64::from(USERS);
+    println!("the table takes {per_user:.1} bytes a user");
+    directory
+}
+
+/// Time in which each of `threads` looks up `count` known users.
+fn contended(directory: &Directory, threads: u32, count: u64) -> Duration {
+    let snapshot = directory.snapshot();
+    let barrier = Barrier::new(threads as usize);
+    let work = |thread: u32| {
+        let mut user = thread * (USERS / 2);
+        barrier.wait();
+        let start = now();
+        for _ in 0..count {
+            user = (user + STRIDE) % USERS;
+            log_in(directory, &snapshot, user, 1);
+        }
+        start.elapsed()
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|thread| scope.spawn(move || work(thread)))
+            .collect();
+        let times = running
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"));
+        times.max().expect("at least one thread")
+    })
+}
+
+/// The director's own clock is a value; a benchmark needs a real one.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+pub fn bench(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lookup");
+    let directory = filled();
+    for threads in [1, 2] {
+        group.bench_function(format!("known_user_{threads}_threads"), |b| {
+            b.iter_custom(|count| contended(&directory, threads, count));
+        });
+    }
+    let snapshot = directory.snapshot();
+    group.bench_function("known_user_again", |b| {
+        b.iter(|| log_in(&directory, &snapshot, black_box(7), 1));
+    });
+    drop(directory);
+    group.bench_function("new_user", |b| {
+        b.iter_custom(|count| {
+            let directory = world::directory(20);
+            let snapshot = directory.snapshot();
+            let start = now();
+            (0..count).for_each(|user| log_in(&directory, &snapshot, user as u32, 0));
+            start.elapsed()
+        });
+    });
+    group.finish();
+}

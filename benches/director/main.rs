@@ -1,0 +1,35 @@
+//! What one login costs inside the director: `cargo bench --bench director [NAME]`.
+//!
+//! | group | what is measured |
+//! |---|---|
+//! | `hash` | user name to user hash |
+//! | `lookup` | the shared user table, alone and with two threads |
+//! | `rewrite` | one reply of auth from bytes to bytes, and the tap on requests |
+//! | `snapshot` | reading and publishing what all cores share |
+//!
+//! Short by default, so that all groups take a minute; `-- --measurement-time 10` for figures to
+//! compare.
+
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+
+mod hash;
+mod lookup;
+mod rewrite;
+mod snapshot;
+mod world;
+
+fn short() -> Criterion {
+    Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+}
+
+criterion_group! {
+    name = director;
+    config = short();
+    targets = hash::bench, rewrite::bench, snapshot::bench, lookup::bench
+}
+criterion_main!(director);
