@@ -21,6 +21,7 @@ pub fn director(backends: u16) -> Director {
         expire_secs: 900,
         username_hash: Arc::new(template()),
         master_user_separator: None,
+        hasher: ahash::RandomState::with_seed(1),
     };
     let seed = |n: u16| {
         let [high, low] = n.to_be_bytes();

@@ -7,7 +7,7 @@ use super::TagId;
 use super::backends::{BackendError, Backends, NewBackend};
 use super::ip_text::ip_text;
 use super::lookup::suffix;
-use super::snapshot::{BackendView, Snapshot, TagIds};
+use super::snapshot::{BackendView, Snapshot, tag_ids};
 use super::user_hash::Template;
 use super::users::Expiry;
 
@@ -97,13 +97,9 @@ impl Director {
             });
         }
         let rings = self.backends.rings();
-        let mut tags = TagIds::with_hasher(self.config.hasher.clone());
-        for tag in (1..rings.len())
-            .filter_map(|tag| u16::try_from(tag).ok())
-            .map(TagId)
-        {
-            tags.insert(Box::from(self.backends.tag_name(tag)), tag);
-        }
+        let names = (1..rings.len()).filter_map(|tag| u16::try_from(tag).ok());
+        let names = names.map(|tag| self.backends.tag_name(TagId(tag)));
+        let tags = tag_ids(names, self.config.hasher.clone());
         Snapshot {
             generation: self.generation,
             handshaked: true,

@@ -52,6 +52,15 @@ pub struct Snapshot {
     pub tags: TagIds,
 }
 
+/// Numbers tag names from 1 in their order; 0 is the empty tag.
+pub fn tag_ids<'a>(names: impl Iterator<Item = &'a [u8]>, hasher: ahash::RandomState) -> TagIds {
+    let mut tags = TagIds::with_hasher(hasher);
+    for (name, tag) in names.zip(1..=u16::MAX) {
+        tags.insert(Box::from(name), TagId(tag));
+    }
+    tags
+}
+
 impl Snapshot {
     /// The hash ring's backend for a user; `None` when its tag has no usable backend.
     pub fn choose(&self, key: UserKey) -> Option<BackendSlot> {

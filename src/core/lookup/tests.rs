@@ -1,3 +1,4 @@
+use crate::core::snapshot::tag_ids;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -32,7 +33,7 @@ fn lab() -> Snapshot {
         master_user_separator: None,
         backends: vec![view(vm, Some("vm")), view(other, None)],
         rings: vec![ring(vm, 0), ring(other, 1)],
-        tags: vec![Box::default(), Box::from(&b"t2"[..])],
+        tags: tag_ids([&b"t2"[..]].into_iter(), ahash::RandomState::with_seed(1)),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::core::backends::{Backends, NewBackend};
-use crate::core::snapshot::{BackendView, Snapshot};
+use crate::core::snapshot::{BackendView, Snapshot, tag_ids};
 use crate::core::user_hash::Template;
 use crate::core::{BackendSlot, TagId, UserHash, UserKey, Wall};
 
@@ -56,9 +56,10 @@ fn ring() -> Snapshot {
         master_user_separator: None,
         backends: all.iter().map(|&(ip, _)| view(ip)).collect(),
         rings: backends.rings(),
-        tags: ["", "t", "none"]
-            .map(|tag| Box::from(tag.as_bytes()))
-            .into(),
+        tags: tag_ids(
+            [&b"t"[..], b"none"].into_iter(),
+            ahash::RandomState::with_seed(1),
+        ),
     }
 }
 

@@ -162,6 +162,14 @@ const OPEN_MAX: usize = 1024;
 /// Bytes remembered of one request; the fields wanted come early in the line.
 const ABOUT_MAX: usize = 512;
 
+/// The beginning of a request's text, cut between two fields: half an address would be another.
+fn whole_fields(about: &[u8]) -> &[u8] {
+    if about.len() <= ABOUT_MAX {
+        return about;
+    }
+    &about[..memchr::memrchr(b'\t', &about[..=ABOUT_MAX]).unwrap_or(0)]
+}
+
 /// Watches what a client asks, without ever looking at passwords.
 #[derive(Debug, Default)]
 pub struct Tap {
@@ -179,7 +187,7 @@ impl Tap {
                     if open.len() >= OPEN_MAX {
                         open.pop_front();
                     }
-                    open.push_back((id, Box::from(&about[..about.len().min(ABOUT_MAX)])));
+                    open.push_back((id, Box::from(whole_fields(about))));
                 }
                 Request::Cancel(id) => {
                     if let Some(at) = open.iter().position(|&(open, _)| open == id) {
