@@ -11,6 +11,7 @@ use crate::core::lookup::{
     Answer, Question, Socket, answer, question, write_answer, write_failure,
 };
 use crate::core::parking::{Parked, Place};
+use crate::core::user_hash::cut_master_user;
 use crate::core::users::Decision;
 use crate::core::{BackendSlot, DelayReason, Mono, Refusal, UserHash};
 use crate::wire::auth::{Found, Reply, parse_reply};
@@ -119,6 +120,9 @@ fn found_reply(
         return Line::Passed;
     };
     let socket = conn.socket();
+    if let (Some(user), Some(destuser)) = (&found.user, &found.destuser) {
+        cx.compare_names(user, destuser);
+    }
     let add_hash = socket == Socket::Login && conn.auth_minor >= MINOR_WITH_USER_FIELDS;
     let about = || LogAbout {
         user: found.name().unwrap_or_default().to_vec(),
@@ -206,6 +210,18 @@ impl Context {
             _ => self.stats.answered[socket.index()] += 1,
         }
         answer
+    }
+
+    /// A kick finds a session by the hash of `user`, while its backend was chosen by that of
+    /// `destuser`: where they differ, moves will not end the session.
+    fn compare_names(&mut self, user: &[u8], destuser: &[u8]) {
+        let separator = self.snapshot.master_user_separator;
+        let template = Arc::clone(&self.snapshot.username_hash);
+        let [by_user, by_destuser] = [user, destuser]
+            .map(|name| template.hash(cut_master_user(name, separator), &mut self.names));
+        if by_user != by_destuser {
+            self.report_names_differ(user, destuser);
+        }
     }
 
     fn refuse(&mut self, refusal: Refusal, about: &LogAbout) {

@@ -21,6 +21,7 @@ pub struct Limits {
     long_line: LogLimit,
     notify: LogLimit,
     version: LogLimit,
+    names: LogLimit,
 }
 
 /// Text from outside, safe to print.
@@ -111,6 +112,19 @@ impl Context {
         if let Some(more) = self.limits.notify.allow(self.now) {
             tracing::warn!(
                 "notify: {count} lines longer than 1024 bytes skipped{}",
+                left_out(more)
+            );
+        }
+    }
+
+    /// A passdb gives a user two names whose hashes differ.
+    pub(super) fn report_names_differ(&mut self, user: &[u8], destuser: &[u8]) {
+        if let Some(more) = self.limits.names.allow(self.now) {
+            tracing::warn!(
+                "User {} has destuser={}, and their director_username_hash differs: moves will \
+                 not end such sessions; the passdb should return names that hash alike{}",
+                printable(user),
+                printable(destuser),
                 left_out(more)
             );
         }
