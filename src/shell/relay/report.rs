@@ -13,7 +13,7 @@ use crate::shell::log_limit::{LogLimit, left_out};
 use crate::wire::line::TooLong;
 
 /// One limit per cause.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Limits {
     lookup: LogLimit,
     dial: LogLimit,
@@ -22,6 +22,20 @@ pub struct Limits {
     notify: LogLimit,
     version: LogLimit,
     names: LogLimit,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            lookup: LogLimit::default(),
+            dial: LogLimit::default(),
+            auth_ended: LogLimit::default(),
+            long_line: LogLimit::default(),
+            notify: LogLimit::default(),
+            version: LogLimit::default(),
+            names: LogLimit::rare(),
+        }
+    }
 }
 
 /// Text from outside, safe to print.
