@@ -97,6 +97,9 @@ fn descriptors_arrive_and_files_go_at_the_end() {
         Place::Tcp("127.0.0.1:0".parse().unwrap()),
     ));
     let keeper = spawn(&wanted);
+    // As whoever waits for the keeper's words has one: it must not keep the keeper from leaving.
+    let _duplicate = keeper.as_fd().try_clone_to_owned().unwrap();
+    let pid = keeper.pid();
     let events = keeper.first_round().unwrap();
     let fds: Vec<_> = events
         .into_iter()
@@ -123,6 +126,8 @@ fn descriptors_arrive_and_files_go_at_the_end() {
     server.read_exact(&mut byte).unwrap();
 
     keeper.stop();
+    let process = format!("/proc/{pid}");
+    assert!(!Path::new(&process).exists(), "the keeper is still there");
     assert!(!auth(dir.path()).exists() && !notify(dir.path()).exists());
 }
 

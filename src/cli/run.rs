@@ -204,7 +204,12 @@ fn start_service(
 ) -> Result<(), Refused> {
     only_what_is_served(&settings)?;
     settings.client_limit = service.client_limit;
+    let address_space = preflight::address_space();
     let report = preflight::check(&settings)?;
+    address_space
+        .iter()
+        .chain(&report.warnings)
+        .for_each(|warning| tracing::warn!("{warning}"));
     signals::block()
         .map_err(|error| Refused::environment(format!("signals cannot be blocked: {error}")))?;
     let user = settings

@@ -119,7 +119,9 @@ fn maybe(found: &Found<'_>, socket: Socket, request: Local) -> Maybe {
     let lport = found.lport.as_deref().and_then(parse_port);
     let port = found.port.as_deref().and_then(parse_port);
     // lmtp and doveadm log in at the backend with no user password.
-    let needs_password = socket != Socket::Userdb && !(found.pass || found.master);
+    // A master user's login needs the master's password: `master` without `pass` kills the login
+    // process of 2.3, like `proxy` without `host`.
+    let needs_password = socket != Socket::Userdb && !found.pass;
     Maybe {
         local: Local {
             ip: lip.or(request.ip),
@@ -132,6 +134,12 @@ fn maybe(found: &Found<'_>, socket: Socket, request: Local) -> Maybe {
 }
 
 impl Question {
+    /// Whether auth believes that the user logs in on this very server, and keeps the request for
+    /// a mail process. Unless that comes, it must be told to forget the request.
+    pub fn auth_waits(&self) -> bool {
+        self.maybe.as_ref().is_some_and(|maybe| !maybe.proxy)
+    }
+
     /// The identity asked for; `None` while no backend ever had the tag.
     pub fn key(&self, snapshot: &Snapshot) -> Option<UserKey> {
         Some(UserKey {
@@ -146,8 +154,7 @@ impl Question {
 pub enum Answer {
     /// With the backend appended.
     Proxy,
-    /// With `proxy` and the backend appended; auth, which thinks that the user logs in here, must
-    /// be told to forget the request.
+    /// With `proxy` and the backend appended, for auth thinks that the user logs in here.
     ProxyAdded,
     /// As it is: the user logs in on this very server.
     Here,
@@ -171,8 +178,9 @@ pub fn answer(question: &Question, backend: &BackendView) -> Answer {
         (true, false) => Answer::Here,
         (false, true) => Answer::Proxy,
         (false, false) if maybe.missing.is_some() => Answer::Misconfigured(
-            "the passdb returns director_proxy_maybe without the fields pass or master, and the \
-             user's backend is another server, which cannot be logged in to without one of them",
+            "the passdb returns director_proxy_maybe without the field pass, and the user's backend \
+             is another server, which cannot be logged in to without a password (the user's own, or \
+             that of the master user in the field master)",
         ),
         (false, false) => Answer::ProxyAdded,
     }

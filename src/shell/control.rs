@@ -15,7 +15,7 @@ use glommio::{LocalExecutorBuilder, Placement, spawn_local};
 use super::clock;
 use super::dovecot_master::StatusReporter;
 use super::keeper::{Keeper, KeeperError, KeeperEvent};
-use super::readable::readable;
+use super::readable::{readable, socket_readable};
 use super::signals::{ControlSource, Notice};
 use super::systemd;
 use super::tier::{StartError, Tier};
@@ -173,7 +173,7 @@ async fn watch_keeper(shared: Rc<Shared>) {
         Err(error) => return tracing::error!("cannot watch the keeper process: {error}"),
     };
     loop {
-        if readable(socket.as_fd()).await.is_err() {
+        if socket_readable(socket.as_fd()).await.is_err() {
             Timer::new(STATUS_PAUSE).await;
         }
         while let Some(event) = shared.next_from_keeper() {

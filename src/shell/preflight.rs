@@ -79,6 +79,7 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 pub fn check(settings: &Settings) -> Result<Report, Failure> {
     paths(settings)?;
     kernel()?;
+    topology(Path::new("/sys/devices/system/cpu/online"))?;
     memlock()?;
     io_uring()?;
     descriptors(settings.client_limit)?;
@@ -163,6 +164,21 @@ fn kernel_release(release: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The executors read from sysfs which CPUs there are, and panic without it.
+///
+/// # Errors
+/// Says what to mount.
+pub fn topology(online: &Path) -> Result<(), Failure> {
+    match fs::read_to_string(online) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::environment(format!(
+            "cannot read {}: {error}: in a chroot or container, mount sysfs on /sys (read-only will \
+             do)",
+            online.display()
+        ))),
+    }
+}
+
 /// Raises the soft limit of locked memory to the hard one; enough must come out.
 ///
 /// # Errors
@@ -196,6 +212,25 @@ pub fn descriptors(client_limit: u32) -> Result<(), Failure> {
         )));
     }
     Ok(())
+}
+
+/// Lifts the limit of address space that Dovecot's master sets for its services (`vsz_limit`, by
+/// default 256 MiB). Threads' stacks and arenas reserve that much before the first login, and it
+/// says nothing about memory in use, which `user_table_limit` and `client_limit` bound. Returns a
+/// warning where that is not allowed.
+pub fn address_space() -> Option<String> {
+    let unlimited = libc::RLIM_INFINITY;
+    match getrlimit(Resource::RLIMIT_AS) {
+        Ok((soft, _)) if soft != unlimited => {
+            setrlimit(Resource::RLIMIT_AS, unlimited, unlimited).err()?;
+            Some(format!(
+                "only {} MiB of address space are allowed, and this process may not change that: \
+                 set vsz_limit = 0 (Dovecot 2.4: unlimited) in Dovecot's service director",
+                soft / (1024 * 1024)
+            ))
+        }
+        _ => None,
+    }
 }
 
 /// Sets the soft limit to the hard one and returns what is in force.
@@ -299,11 +334,24 @@ mod tests {
     #[test]
     fn this_machine_will_do() {
         kernel().unwrap();
+        topology(Path::new("/sys/devices/system/cpu/online")).unwrap();
         memlock().unwrap();
         io_uring().unwrap();
         descriptors(16).unwrap();
         let cpus = allowed_cpus();
         assert!(!cpus.is_empty() && cpus.is_sorted());
+    }
+
+    #[test]
+    fn without_a_limit_of_address_space_there_is_no_warning() {
+        assert_eq!(address_space(), None);
+    }
+
+    #[test]
+    fn a_missing_sysfs_is_named() {
+        let failure = topology(Path::new("/nowhere/cpu/online")).unwrap_err();
+        assert_eq!(failure.exit, Exit::Environment);
+        assert!(failure.sentence.contains("mount sysfs"), "{failure}");
     }
 
     #[test]

@@ -45,8 +45,6 @@ pub struct Found<'a> {
     pub proxy_maybe: bool,
     /// `pass=` is there.
     pub pass: bool,
-    /// `master=` is there.
-    pub master: bool,
     /// Last `lip=`.
     pub lip: Option<Cow<'a, [u8]>>,
     /// Last `lport=`.
@@ -143,7 +141,6 @@ fn take_field<'a>(found: &mut Found<'a>, field: Cow<'a, [u8]>) {
                 found.proxy_maybe = true;
             }
         }
-        Some(b'm') if field.starts_with(b"master=") => found.master = true,
         _ => {}
     }
 }

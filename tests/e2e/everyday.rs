@@ -13,6 +13,14 @@ for_each_case!(
 );
 for_each_case!(different_users_spread, crate::everyday::spread);
 for_each_case!(lmtp_recipients_on_several_backends, crate::everyday::lmtp);
+for_each_placement!(
+    all_protocols_reach_one_backend_from_elsewhere,
+    crate::everyday::one_backend
+);
+for_each_placement!(
+    lmtp_recipients_on_several_backends_from_elsewhere,
+    crate::everyday::lmtp
+);
 for_each_case!(wrong_password_is_refused, crate::everyday::wrong_password);
 for_each_case!(
     proxy_and_backend_on_one_address,

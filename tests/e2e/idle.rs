@@ -8,6 +8,10 @@ use serde_json::json;
 use crate::rig::{BACKENDS, Case, Client, Tier, TierSpec, User, wait_until};
 
 for_each_case!(idle_session_keeps_its_place, crate::idle::idle);
+for_each_placement!(
+    idle_session_keeps_its_place_from_elsewhere,
+    crate::idle::idle
+);
 
 /// The shortest `director_user_expire` that there is.
 const EXPIRE: u32 = 10;
@@ -31,10 +35,13 @@ pub fn idle(case: Case) {
     wait_until("the closed session's user expires", limit, || {
         tier.director.users().total == 1
     });
-    // Two more life times.
-    sleep(Duration::from_secs(u64::from(2 * EXPIRE)));
-    let users = tier.director.users();
-    assert_eq!(users.total, 1, "the idle user must stay: {users:?}");
+    // Two more life times; looking often, so that the log shows when it went wrong.
+    let mut users = tier.director.users();
+    for second in 0..2 * EXPIRE {
+        assert_eq!(users.total, 1, "idle for {second} s more: {users:?}");
+        sleep(Duration::from_secs(1));
+        users = tier.director.users();
+    }
     let backend = users.by_backend.iter().find(|(_, count)| **count == 1);
     let number = tier.backend_number(backend.expect("one has it").0);
     assert_eq!(home, json!(BACKENDS[number]));

@@ -8,10 +8,15 @@
 #[macro_use]
 mod cases;
 
+mod doveadm;
 mod everyday;
 mod failures;
 mod handshake;
 mod idle;
 mod placement;
+mod proxy_maybe;
+mod replay;
 mod restarts;
 mod rig;
+mod service;
+mod supervised;

@@ -114,6 +114,7 @@ fn start(site: &Site, kind: DirectorKind, name: &str, servers: &str) -> Director
                 login: socket("auth"),
                 userdb: socket("userdb"),
                 notify: socket("notify"),
+                authreply: None,
             },
             auth_login: auth.to_owned(),
             auth_userdb: auth.to_owned(),

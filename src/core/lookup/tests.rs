@@ -162,7 +162,10 @@ fn a_login_elsewhere_needs_a_password() {
     let line = "OK\t5\tuser=u1\tdirector_proxy_maybe";
     assert_eq!(rewritten(line, Socket::Login, Local::default()), FAIL);
     assert_eq!(rewritten(line, Socket::Authreply, Local::default()), FAIL);
-    for field in ["pass=", "pass=x", "master=m"] {
+    // A master user's name is no password.
+    let master = format!("{line}\tmaster=m");
+    assert_eq!(rewritten(&master, Socket::Login, Local::default()), FAIL);
+    for field in ["pass=", "pass=x", "master=m\tpass=x"] {
         let line = format!("{line}\t{field}");
         let got = rewritten(&line, Socket::Login, Local::default());
         assert_eq!(got, format!("{line}\tproxy{VM}"));

@@ -133,14 +133,15 @@ fn found_reply(
             let mut out = std::mem::take(&mut cx.out);
             let answer = cx.write(line, &question, slot, add_hash, socket, &mut out, about);
             cx.out = out;
-            if answer == Answer::ProxyAdded && socket == Socket::Login {
-                conn.cancels.extend(number(found.id));
+            if answer != Answer::Here {
+                conn.cancels.extend(to_cancel(socket, &question, line));
             }
             Line::Answered
         }
         Outcome::Refuse(refusal) => {
             cx.refuse(refusal, &about());
             write_failure(line, &mut cx.out);
+            conn.cancels.extend(to_cancel(socket, &question, line));
             Line::Answered
         }
         Outcome::Wait(reason) => {
@@ -156,6 +157,13 @@ fn found_reply(
             cx.park(waiting, reason, conn)
         }
     }
+}
+
+/// The request that auth is to forget, when `line` is not passed on as it came.
+fn to_cancel(socket: Socket, question: &Question, line: &[u8]) -> Option<u32> {
+    let waits = socket == Socket::Login && question.auth_waits();
+    let id = line.split(|&byte| byte == b'\t').nth(1).filter(|_| waits);
+    id.and_then(number)
 }
 
 impl Context {
@@ -248,7 +256,14 @@ impl Context {
             }
             Err(full) => {
                 self.stats.timed_out[reason.index()] += 1;
-                write_failure(&full.lookup.line, &mut self.out);
+                let Waiting {
+                    socket,
+                    question,
+                    line,
+                    ..
+                } = &full.lookup;
+                write_failure(line, &mut self.out);
+                conn.cancels.extend(to_cancel(*socket, question, line));
                 self.report_failure(&full.lookup.about, "too many lookups are waiting");
                 Line::Answered
             }
@@ -309,13 +324,14 @@ impl Relay {
             Outcome::Backend(slot) => {
                 let cx = &mut self.cx;
                 let answer = cx.write(&line, &question, slot, add_hash, socket, &mut out, || about);
-                if answer == Answer::ProxyAdded && socket == Socket::Login {
-                    cancel = line.split(|&byte| byte == b'\t').nth(1).and_then(number);
+                if answer != Answer::Here {
+                    cancel = to_cancel(socket, &question, &line);
                 }
             }
             Outcome::Refuse(refusal) => {
                 self.cx.refuse(refusal, &about);
                 write_failure(&line, &mut out);
+                cancel = to_cancel(socket, &question, &line);
             }
             Outcome::Wait(_) => unreachable!("only answered lookups come here"),
         }
@@ -342,8 +358,15 @@ impl Relay {
                 .waited(parked.reason, self.cx.now.since(parked.since));
             self.cx.report_timeout(&parked);
             let mut out = Vec::new();
-            write_failure(&parked.lookup.line, &mut out);
-            self.deliver(parked.lookup.id, place, &out, None);
+            let Waiting {
+                id,
+                socket,
+                question,
+                line,
+                ..
+            } = &parked.lookup;
+            write_failure(line, &mut out);
+            self.deliver(*id, place, &out, to_cancel(*socket, question, line));
         }
     }
 }

@@ -28,6 +28,9 @@ const DIAL_TOTAL_NANOS: u64 = 1_000_000_000;
 const DIAL_PAUSE_MIN_NANOS: u64 = 10_000_000;
 const DIAL_PAUSE_MAX_NANOS: u64 = 100_000_000;
 
+/// First minor version of auth's protocol in which a CANCEL is confirmed.
+const MINOR_THAT_CONFIRMS: u32 = 4;
+
 /// Longest line of the proxy-notify protocol, LF included.
 const NOTIFY_MAX_LINE: usize = 1024;
 
@@ -244,7 +247,9 @@ fn send_cancels(conn: &mut Conn) {
         lines.extend_from_slice(b"CANCEL\t");
         push_number(u64::from(id), &mut lines);
         lines.push(b'\n');
-        conn.cancelled.push(id);
+        if conn.auth_minor >= MINOR_THAT_CONFIRMS {
+            conn.cancelled.push(id);
+        }
     }
     auth.send(&lines);
 }

@@ -121,7 +121,6 @@ fn flags_and_keys_of_the_other_fields_match_exactly() {
     assert!(!ok("director_proxy_maybes").proxy_maybe);
     assert!(!ok("proxy_maybe").proxy_maybe);
     assert!(ok("pass=").pass && !ok("pass").pass && !ok("password=x").pass);
-    assert!(ok("master=").master && !ok("master").master && !ok("master_user=x").master);
     let near = ok("users=a\tdestusers=b\tdirector_tags=c\tlips=d\tlports=e\tports=f\tuser\tlip");
     let none = Found {
         id: b"5",

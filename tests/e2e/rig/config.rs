@@ -10,6 +10,7 @@ pub struct Ports {
     pub lmtp: u16,
     pub sieve: u16,
     pub submission: u16,
+    pub doveadm: u16,
 }
 
 impl Ports {
@@ -21,6 +22,7 @@ impl Ports {
             lmtp: base + 24,
             sieve: base + 419,
             submission: base + 587,
+            doveadm: base + 245,
         }
     }
 
@@ -43,6 +45,7 @@ impl Ports {
             ("PORT_LMTP", self.lmtp.to_string()),
             ("PORT_SIEVE", self.sieve.to_string()),
             ("PORT_SUBMISSION", self.submission.to_string()),
+            ("PORT_DOVEADM", self.doveadm.to_string()),
         ]
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,9 +14,11 @@ use std::time::Duration;
 use super::admin;
 use super::clock::{wait_for, wait_until};
 use super::config::render;
-use super::dovecot::{Dovecot, Version};
+use super::dovecot::{Dovecot, HOMING, Version};
 use super::process::{Proc, signal};
+use super::service;
 use super::site::Site;
+use super::supervised::Supervised;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 const DUMP_LIMIT: Duration = Duration::from_secs(5);
@@ -36,6 +38,10 @@ pub enum DirectorKind {
 pub enum DirectorPlacement {
     /// Started by itself; it makes its sockets at the paths of its settings.
     Standalone,
+    /// A service of the proxy's own Dovecot, whose master makes the sockets.
+    DovecotService,
+    /// As systemd would start it: as root, to become `dovecot`. Its keeper makes the sockets.
+    SystemdLike,
 }
 
 /// Sockets a director serves for one proxy.
@@ -44,6 +50,8 @@ pub struct Sockets {
     pub login: PathBuf,
     pub userdb: PathBuf,
     pub notify: PathBuf,
+    /// Optional.
+    pub authreply: Option<PathBuf>,
 }
 
 /// What to start.
@@ -82,18 +90,22 @@ enum Running {
     Dovecot(Dovecot),
     /// `None`: stopped.
     Homing(Option<Proc>),
+    /// `None`: stopped.
+    Supervised(Option<Supervised>),
+    /// Of a proxy with this base_dir and log.
+    Service(PathBuf, PathBuf),
 }
 
 impl Director {
     /// Starts a director and waits until it serves.
     pub fn start(site: &Site, spec: DirectorSpec) -> Self {
-        let running = match spec.kind {
-            DirectorKind::Dovecot23 => Running::Dovecot(start_dovecot(site, &spec)),
-            DirectorKind::Homing => {
-                let settings = site.path().join(format!("{}.toml", spec.name));
-                fs::write(settings, homing_settings(&spec)).expect("settings of Homing");
-                Running::Homing(None)
+        let running = match (spec.kind, spec.placement) {
+            (DirectorKind::Dovecot23, DirectorPlacement::Standalone) => {
+                Running::Dovecot(start_dovecot(site, &spec))
             }
+            (DirectorKind::Homing, DirectorPlacement::Standalone) => Running::Homing(None),
+            (DirectorKind::Homing, DirectorPlacement::SystemdLike) => Running::Supervised(None),
+            (kind, placement) => panic!("{kind:?} cannot be started as {placement:?}"),
         };
         let mut director = Self {
             spec,
@@ -101,10 +113,73 @@ impl Director {
             running,
         };
         if director.spec.kind == DirectorKind::Homing {
+            fs::write(director.settings(), homing_settings(&director.spec)).expect("settings");
             director.run();
         }
         director.wait_ready();
         director
+    }
+
+    /// The director that `proxy` has started as one of its services.
+    pub fn of(site: &Site, proxy: &Dovecot, spec: DirectorSpec) -> Self {
+        let director = Self {
+            spec,
+            site: site.path().to_owned(),
+            running: Running::Service(proxy.base(), proxy.log()),
+        };
+        director.wait_ready();
+        director
+    }
+
+    /// Writes the settings for Homing as a service of `proxy`, and returns the block for that
+    /// proxy's configuration.
+    pub fn service_block(site: &Site, proxy: &Dovecot, spec: &DirectorSpec) -> String {
+        let settings = site.path().join(format!("{}.toml", spec.name));
+        fs::write(&settings, service_settings(spec)).expect("settings of Homing");
+        let built_in = format!(
+            "director_mail_servers = {}\ndirector_user_expire = {}s\n",
+            spec.backends, spec.expire
+        );
+        service::block(
+            spec.kind,
+            proxy.version(),
+            &proxy.homing(),
+            &settings,
+            &built_in,
+        )
+    }
+
+    /// Homing's settings file.
+    pub fn settings(&self) -> PathBuf {
+        self.site.join(format!("{}.toml", self.spec.name))
+    }
+
+    /// Homing's main process.
+    pub fn pid(&self) -> u32 {
+        match &self.running {
+            Running::Homing(Some(homing)) => homing.pid(),
+            Running::Supervised(Some(homing)) => homing.main(),
+            Running::Service(base, _) => {
+                wait_for("Homing runs", START_LIMIT, || service::find(base))
+            }
+            _ => panic!("Homing does not run"),
+        }
+    }
+
+    /// Homing under its supervisor.
+    pub fn supervised(&mut self) -> &mut Supervised {
+        match &mut self.running {
+            Running::Supervised(Some(homing)) => homing,
+            _ => panic!("not supervised, or stopped"),
+        }
+    }
+
+    /// Where it logs.
+    pub fn log(&self) -> PathBuf {
+        match &self.running {
+            Running::Service(_, log) => log.clone(),
+            _ => self.site.join(format!("{}.log", self.spec.name)),
+        }
     }
 
     /// Its sockets.
@@ -114,22 +189,31 @@ impl Director {
 
     /// Starts it again after [`Self::stop`].
     pub fn run(&mut self) {
-        let log = self.site.join(format!("{}.log", self.spec.name));
-        let settings = self.site.join(format!("{}.toml", self.spec.name));
+        let (log, settings) = (self.log(), self.settings());
         match &mut self.running {
             Running::Dovecot(dovecot) => dovecot.run(),
             Running::Homing(running) => {
                 let args = ["run", "--config", settings.to_str().expect("an ASCII path")];
                 let ready = count_lines(&log, "ready");
-                let mut started = Proc::start(env!("CARGO_BIN_EXE_homing"), &args, &log);
+                let mut started = Proc::start(HOMING, &args, &log);
                 wait_until("Homing says that it is ready", START_LIMIT, || {
                     assert!(started.is_running(), "Homing ended at once");
                     count_lines(&log, "ready") > ready
                 });
                 *running = Some(started);
             }
+            Running::Supervised(_) => self.run_until_ready(),
+            Running::Service(..) => panic!("it is the proxy's: start that"),
         }
         self.wait_ready();
+    }
+
+    /// Starts a supervised Homing and returns the moment it says that it is ready.
+    pub fn run_until_ready(&mut self) {
+        let (log, settings) = (self.log(), self.settings());
+        let mut started = Supervised::start(&self.site, &settings, &log);
+        started.wait_ready();
+        self.running = Running::Supervised(Some(started));
     }
 
     /// Ends it in the orderly way.
@@ -142,6 +226,15 @@ impl Director {
                     running.stop(pid);
                 }
             }
+            Running::Supervised(running) => {
+                if let Some(mut running) = running.take() {
+                    running.signal(libc::SIGTERM);
+                    assert_eq!(running.wait_end(), Some(0), "Homing's exit status");
+                    let said: Vec<_> = std::iter::from_fn(|| running.said()).collect();
+                    assert_eq!(said, ["STOPPING=1"]);
+                }
+            }
+            Running::Service(..) => panic!("it is the proxy's: stop that"),
         }
     }
 
@@ -149,8 +242,10 @@ impl Director {
     pub fn users(&self) -> Users {
         match &self.running {
             Running::Dovecot(dovecot) => users_of_dovecot(&dovecot.base().join("director-admin")),
-            Running::Homing(Some(homing)) => users_of_homing(homing),
-            Running::Homing(None) => panic!("Homing is stopped"),
+            Running::Service(base, _) if self.spec.kind == DirectorKind::Dovecot23 => {
+                users_of_dovecot(&base.join("director-admin"))
+            }
+            _ => users_of_homing(self.pid(), &self.log()),
         }
     }
 
@@ -165,13 +260,14 @@ impl Director {
 }
 
 fn start_dovecot(site: &Site, spec: &DirectorSpec) -> Dovecot {
-    assert_eq!(spec.placement, DirectorPlacement::Standalone);
     Dovecot::start(site, &spec.name, Version::V23, |dovecot| {
         let link = |target: &Path, name: &str| {
             symlink(target, dovecot.base().join(name)).expect("a link to auth");
         };
         link(&spec.auth_login, "auth-login");
         link(&spec.auth_userdb, "auth-userdb");
+        let unused = dovecot.base().join("director-authreply");
+        let authreply = spec.sockets.authreply.as_ref().unwrap_or(&unused);
         let mut values = dovecot.values();
         values.extend([
             ("ADDRESS", spec.address.to_string()),
@@ -180,6 +276,7 @@ fn start_dovecot(site: &Site, spec: &DirectorSpec) -> Dovecot {
             ("LOGIN_SOCKET", spec.sockets.login.display().to_string()),
             ("USERDB_SOCKET", spec.sockets.userdb.display().to_string()),
             ("NOTIFY_FIFO", spec.sockets.notify.display().to_string()),
+            ("AUTHREPLY_SOCKET", authreply.display().to_string()),
         ]);
         render(TEMPLATE_23, &values)
     })
@@ -192,17 +289,36 @@ fn homing_settings(spec: &DirectorSpec) -> String {
             path.display()
         )
     };
+    let user = match spec.placement {
+        DirectorPlacement::SystemdLike => format!("user = \"{}\"\n", owner(&spec.auth_login)),
+        _ => String::new(),
+    };
+    let authreply = spec.sockets.authreply.as_ref();
     [
-        format!("director_mail_servers = \"{}\"\n", spec.backends),
-        format!("director_user_expire = \"{} s\"\n", spec.expire),
+        service_settings(spec),
+        user,
         format!("auth_login_path = \"{}\"\n", spec.auth_login.display()),
         format!("auth_userdb_path = \"{}\"\n", spec.auth_userdb.display()),
-        spec.homing_settings.clone(),
         listener("login", &spec.sockets.login),
         listener("userdb", &spec.sockets.userdb),
         listener("notify", &spec.sockets.notify),
+        authreply.map_or_else(String::new, |path| listener("authreply", path)),
     ]
     .concat()
+}
+
+/// Who may open auth's socket: `dovecot`, whose number differs between the two Debians.
+fn owner(socket: &Path) -> u32 {
+    fs::metadata(socket).expect("auth's socket").uid()
+}
+
+/// What Homing needs where Dovecot's master hands the listeners over, and auth is in the master's
+/// own base_dir.
+fn service_settings(spec: &DirectorSpec) -> String {
+    format!(
+        "director_mail_servers = \"{}\"\ndirector_user_expire = \"{} s\"\n{}",
+        spec.backends, spec.expire, spec.homing_settings
+    )
 }
 
 /// `HOST-LIST` rows: address, weight, users, and more.
@@ -219,11 +335,11 @@ fn users_of_dovecot(socket: &Path) -> Users {
 }
 
 /// SIGUSR1 makes Homing log `users: total=<n> backend <address>=<n> backend …`.
-fn users_of_homing(homing: &Proc) -> Users {
-    let before = count_lines(&homing.log, USERS);
-    signal(homing.pid(), libc::SIGUSR1);
+fn users_of_homing(pid: u32, log: &Path) -> Users {
+    let before = count_lines(log, USERS);
+    signal(pid, libc::SIGUSR1);
     let line = wait_for("Homing logs its users", DUMP_LIMIT, || {
-        let log = fs::read_to_string(&homing.log).ok()?;
+        let log = fs::read_to_string(log).ok()?;
         let line = log.lines().filter(|line| line.contains(USERS)).nth(before);
         line.map(str::to_owned)
     });

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::clock::wait_until;
@@ -11,6 +12,8 @@ use super::site::Site;
 /// Where `tests/setup.sh` puts a Debian 13 with Dovecot 2.4.
 const ROOT_24: &str = "/var/cache/homing/trixie";
 const ENTER_ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/rig/enter-root.sh");
+/// The program under test.
+pub const HOMING: &str = env!("CARGO_BIN_EXE_homing");
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// Which Dovecot.
@@ -104,10 +107,53 @@ impl Dovecot {
     /// Stops it, master last, as a service manager would.
     pub fn stop(&mut self) {
         if let Some(mut running) = self.running.take() {
-            let master = process::descendants(running.pid())
-                .first()
-                .map(|(pid, _)| *pid);
+            let below = process::descendants(running.pid());
+            let master = below.first().map(|(pid, _)| *pid);
             running.stop(master.unwrap_or(running.pid()));
+        }
+    }
+
+    /// Runs `doveadm` in this instance, with its configuration; what it printed, and its exit status.
+    pub fn doveadm(&self, words: &[&str]) -> (String, Option<i32>) {
+        let (master, config) = (self.master().to_string(), self.config());
+        let output = Command::new("nsenter")
+            .args(["--target", &master, "--mount", "--pid", "--root", "--wd=/"])
+            .args(["timeout", "20", "doveadm", "-c"])
+            .arg(config)
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .expect("nsenter of util-linux");
+        let texts = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&texts).into_owned();
+        (text, output.status.code())
+    }
+
+    /// Has it read its configuration again, and replace its processes.
+    pub fn reload(&self) {
+        let config = fs::read_to_string(self.config()).expect("its configuration");
+        // Dovecot 2.3 does nothing when the file is the same.
+        fs::write(self.config(), config + "# again\n").expect("its configuration");
+        let (said, status) = self.doveadm(&["reload"]);
+        assert_eq!(status, Some(0), "doveadm reload: {said}");
+    }
+
+    /// What it has logged so far.
+    pub fn log_text(&self) -> String {
+        let log = fs::read(self.log()).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// Which Dovecot it is.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Homing's path, as this instance sees it.
+    pub fn homing(&self) -> String {
+        match self.version {
+            Version::V23 => HOMING.to_owned(),
+            Version::V24 => self.site.join("homing").display().to_string(),
         }
     }
 
@@ -129,7 +175,15 @@ impl Dovecot {
         victims.len()
     }
 
-    fn service_pids(&self, service: &str) -> Vec<u32> {
+    /// The master process.
+    pub fn master(&self) -> u32 {
+        let running = self.running.as_ref().expect("it runs");
+        let below = process::descendants(running.pid());
+        below.first().expect("unshare has a child").0
+    }
+
+    /// Processes with this name.
+    pub fn service_pids(&self, service: &str) -> Vec<u32> {
         let running = self.running.as_ref().expect("it runs");
         process::descendants(running.pid())
             .into_iter()
@@ -157,7 +211,7 @@ impl Dovecot {
                     Path::new(ROOT_24).join("usr/sbin/dovecot").exists(),
                     "no Dovecot 2.4 in {ROOT_24}: run tests/setup.sh as root"
                 );
-                args.extend(["sh", ENTER_ROOT, ROOT_24, &site]);
+                args.extend(["sh", ENTER_ROOT, ROOT_24, &site, HOMING]);
             }
         }
         args.extend(["/usr/sbin/dovecot", "-F", "-c", &config]);

@@ -5,7 +5,7 @@
 //! whose processes all die with its first one.
 
 use std::fs::{self, File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
@@ -19,8 +19,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// A running child process.
 pub struct Proc {
     child: Child,
-    /// What it writes to its standard output and error.
-    pub log: PathBuf,
 }
 
 impl Proc {
@@ -36,7 +34,6 @@ impl Proc {
             .stderr(output);
         Self {
             child: spawn(command),
-            log: log.to_owned(),
         }
     }
 
@@ -48,6 +45,11 @@ impl Proc {
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Its exit status, once it has ended; `None` also when a signal ended it.
+    pub fn status(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten()?.code()
     }
 
     /// Asks process `whom` (this one, or the one it watches) to end, and waits for this one. What
@@ -130,6 +132,14 @@ pub fn wait_gone(pid: u32) {
     wait_until("a killed process disappears", STOP_LIMIT, || {
         processes().iter().all(|process| process.pid != pid)
     });
+}
+
+/// The values of one field of `/proc/<pid>/status`, e.g. `Uid:`.
+pub fn status_field(pid: u32, field: &str) -> Vec<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a living process");
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let values = line.unwrap_or_else(|| panic!("no {field} in {status}"));
+    values.split_whitespace().map(str::to_owned).collect()
 }
 
 struct Process {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -32,6 +32,7 @@ pub struct Case {
     pub proxy: Version,
     pub backends: Version,
     pub mode: LoginMode,
+    pub placement: DirectorPlacement,
 }
 
 /// What to assemble.
@@ -43,6 +44,10 @@ pub struct TierSpec {
     pub shared_address: bool,
     /// `director_user_expire` in seconds.
     pub expire: u32,
+    /// The first backend is the proxy itself.
+    pub proxy_is_backend: bool,
+    /// Dovecot's setting on the proxy: whether a reload ends sessions. Dovecot's default is yes.
+    pub shutdown_clients: bool,
     /// Further lines for Homing's settings.
     pub homing_settings: &'static str,
 }
@@ -55,6 +60,8 @@ impl TierSpec {
             users,
             shared_address: false,
             expire: 900,
+            proxy_is_backend: false,
+            shutdown_clients: true,
             homing_settings: "",
         }
     }
@@ -81,31 +88,41 @@ impl Tier {
             PROXY_PORTS
         };
         let numbers = 0..BACKENDS.len();
+        let first = usize::from(spec.proxy_is_backend);
         let backends = numbers
             .clone()
+            .skip(first)
             .map(|number| start_backend(&site, spec, number, backend_ports, relay))
             .collect();
-        let address = match spec.shared_address {
+        let address = match spec.shared_address || spec.proxy_is_backend {
             true => backend_address(&site, 0),
             false => site.address(21),
         };
-        let proxy = start_proxy(&site, spec, address, backend_ports);
+        let placement = spec.case.placement;
         let mail_servers = numbers.map(|number| backend_address(&site, number).to_string());
-        let director = Director::start(
-            &site,
-            DirectorSpec {
-                kind: spec.case.director,
-                placement: DirectorPlacement::Standalone,
-                name: "director".to_owned(),
-                address: site.address(31),
-                backends: mail_servers.collect::<Vec<_>>().join(" "),
-                expire: spec.expire,
-                sockets: make_socket_places(&proxy),
-                auth_login: proxy.base().join("auth-login"),
-                auth_userdb: proxy.base().join("auth-userdb"),
-                homing_settings: spec.homing_settings.to_owned(),
-            },
-        );
+        let base = site.path().join("proxy");
+        let director = DirectorSpec {
+            kind: spec.case.director,
+            placement,
+            name: "director".to_owned(),
+            address: site.address(31),
+            backends: mail_servers.collect::<Vec<_>>().join(" "),
+            expire: spec.expire,
+            sockets: sockets(&base, placement),
+            auth_login: base.join("auth-login"),
+            auth_userdb: base.join("auth-userdb"),
+            homing_settings: spec.homing_settings.to_owned(),
+        };
+        let proxy = start_proxy(&site, spec, address, backend_ports, Some(&director));
+        let director = match placement {
+            DirectorPlacement::DovecotService => Director::of(&site, &proxy, director),
+            DirectorPlacement::Standalone => {
+                make_socket_directory(&proxy);
+                Director::start(&site, director)
+            }
+            // The keeper makes the directory.
+            DirectorPlacement::SystemdLike => Director::start(&site, director),
+        };
         Self {
             director,
             proxy,
@@ -208,6 +225,7 @@ fn start_backend(
             ("MAIL", mail.display().to_string()),
             ("PASSWORD", site.password.clone()),
             ("RELAY_HOST", relay.ip().to_string()),
+            ("DOVEADM_PASSWORD", doveadm_password(site)),
             ("RELAY_PORT", relay.port().to_string()),
             ("LOGIN_MODE", login_mode(version, spec.case.mode)),
         ]);
@@ -219,12 +237,20 @@ fn start_backend(
 pub fn start_lone_proxy(site: &Site, case: Case) -> (Dovecot, Sockets, SocketAddr) {
     let spec = TierSpec::new(case, Vec::new());
     let address = site.address(21);
-    let proxy = start_proxy(site, &spec, address, PROXY_PORTS);
-    let sockets = make_socket_places(&proxy);
+    let proxy = start_proxy(site, &spec, address, PROXY_PORTS, None);
+    make_socket_directory(&proxy);
+    let sockets = sockets(&proxy.base(), DirectorPlacement::Standalone);
     (proxy, sockets, (address, PROXY_PORTS.imap).into())
 }
 
-fn start_proxy(site: &Site, spec: &TierSpec, address: Ipv4Addr, backend_ports: Ports) -> Dovecot {
+/// `director`: what becomes a service of this proxy, if its placement says so.
+fn start_proxy(
+    site: &Site,
+    spec: &TierSpec,
+    address: Ipv4Addr,
+    backend_ports: Ports,
+    director: Option<&DirectorSpec>,
+) -> Dovecot {
     let version = spec.case.proxy;
     let template = match version {
         Version::V23 => include_str!("conf/proxy-2.3.conf"),
@@ -237,12 +263,30 @@ fn start_proxy(site: &Site, spec: &TierSpec, address: Ipv4Addr, backend_ports: P
     };
     users::write(&passwd_files, &spec.users, &site.password, ports);
     users::make_mail_dir(&mail);
+    if spec.proxy_is_backend {
+        users::seed_mail(&mail, &spec.users, BACKENDS[0]);
+    }
+    let service = director.filter(|spec| spec.placement == DirectorPlacement::DovecotService);
+    let (auth_socket, notify_path) = match service {
+        Some(_) => ("director", "proxy-notify"),
+        None => ("director/auth", "director/notify"),
+    };
     Dovecot::start(site, "proxy", version, |dovecot| {
         let mut values = dovecot.values();
         values.extend(PROXY_PORTS.values());
         values.extend([
             ("ADDRESS", address.to_string()),
             ("MAIL", mail.display().to_string()),
+            ("SHUTDOWN_CLIENTS", yes_no(spec.shutdown_clients)),
+            ("AUTH_SOCKET", auth_socket.to_owned()),
+            ("NOTIFY_PATH", notify_path.to_owned()),
+            ("DOVEADM_PASSWORD", doveadm_password(site)),
+            (
+                "DIRECTOR_SERVICE",
+                service.map_or_else(String::new, |service| {
+                    Director::service_block(site, dovecot, service)
+                }),
+            ),
             ("USERS", passwd_files.display().to_string()),
             ("LOGIN_MODE", login_mode(version, spec.case.mode)),
         ]);
@@ -254,18 +298,37 @@ fn mail_dir(site: &Site, name: &str) -> PathBuf {
     site.path().join(format!("{name}.mail"))
 }
 
+fn yes_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
+}
+
+/// doveadm logs in at a backend with it.
+fn doveadm_password(site: &Site) -> String {
+    format!("{}-doveadm", site.password)
+}
+
+/// Where the login processes of the Dovecot with this `base_dir` look for the director.
+fn sockets(base: &Path, placement: DirectorPlacement) -> Sockets {
+    let login = base.join("login");
+    let (auth, notify) = match placement {
+        DirectorPlacement::DovecotService => ("director", "proxy-notify"),
+        _ => ("director/auth", "director/notify"),
+    };
+    Sockets {
+        login: login.join(auth),
+        userdb: base.join("director-userdb"),
+        notify: login.join(notify),
+        authreply: None,
+    }
+}
+
 /// Makes `login/director/` in the proxy's `base_dir`. `login` itself is made by Dovecot.
-fn make_socket_places(proxy: &Dovecot) -> Sockets {
-    let (base, login) = (proxy.base(), proxy.base().join("login"));
+fn make_socket_directory(proxy: &Dovecot) {
+    let login = proxy.base().join("login");
     wait_until("Dovecot makes base_dir/login", SOCKET_LIMIT, || {
         login.is_dir()
     });
     let directory = login.join("director");
     fs::create_dir_all(&directory).expect("login/director");
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("chmod");
-    Sockets {
-        login: directory.join("auth"),
-        userdb: base.join("director-userdb"),
-        notify: directory.join("notify"),
-    }
 }

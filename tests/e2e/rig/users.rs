@@ -18,6 +18,9 @@ pub enum Home {
     Tagged(&'static str),
     /// On the proxy itself.
     Local,
+    /// On the proxy itself or on a backend, as the director says. The password for the backend is
+    /// in the passdb (`pass=`), unless it is forgotten. The text is further passdb fields.
+    Maybe { pass: bool, fields: &'static str },
 }
 
 /// A user of a proxy.
@@ -49,12 +52,18 @@ pub struct PassdbPorts {
 /// Writes the passwd-files of a proxy: one for each protocol, and `local` for the userdb.
 pub fn write(directory: &Path, users: &[User], password: &str, ports: PassdbPorts) {
     fs::create_dir_all(directory).expect("a directory for passwd-files");
-    for (protocol, port) in ports.ports.by_protocol() {
-        let port = (protocol != "lmtp" || ports.lmtp).then_some(port);
+    let write = |service: &str, port: Option<u16>| {
         let lines = users.iter().map(|user| passdb_line(user, password, port));
-        fs::write(directory.join(protocol), lines.collect::<String>()).expect("a passwd-file");
+        fs::write(directory.join(service), lines.collect::<String>()).expect("a passwd-file");
+    };
+    for (protocol, port) in ports.ports.by_protocol() {
+        write(protocol, (protocol != "lmtp" || ports.lmtp).then_some(port));
     }
-    let local = users.iter().filter(|user| matches!(user.home, Home::Local));
+    // doveadm takes the port of the setting doveadm_port.
+    write("doveadm", None);
+    let local = users
+        .iter()
+        .filter(|user| matches!(user.home, Home::Local | Home::Maybe { .. }));
     let lines = local.map(|user| format!("{}::{MAIL_IDS}:{MAIL_IDS}:::\n", user.name));
     fs::write(directory.join("local"), lines.collect::<String>()).expect("a passwd-file");
 }
@@ -65,6 +74,14 @@ fn passdb_line(user: &User, password: &str, port: Option<u16>) -> String {
         Home::Proxied => format!("proxy=y{port}"),
         Home::Tagged(tag) => format!("proxy=y director_tag={tag}{port}"),
         Home::Local => String::new(),
+        Home::Maybe { pass, fields } => {
+            let pass = if pass {
+                format!(" pass={password}")
+            } else {
+                String::new()
+            };
+            format!("director_proxy_maybe=y{port}{pass} {fields}")
+        }
     };
     format!("{}:{password}::::::{extra}\n", user.name)
 }
@@ -76,8 +93,12 @@ pub fn seed_mail(mail: &Path, users: &[User], backend: &str) {
     for user in users {
         let maildir = mail.join(&user.name);
         make_mail_dir(&maildir);
+        // doveadm sees where it is by the name of a folder.
+        let folder = maildir.join(format!(".at-{backend}"));
+        make_mail_dir(&folder);
         for part in ["cur", "new", "tmp"] {
             make_mail_dir(&maildir.join(part));
+            make_mail_dir(&folder.join(part));
         }
         let message = format!("Subject: seed\nX-Backend: {backend}\n\nHello.\n");
         let path = maildir.join("new/1.seed");
