@@ -37,6 +37,18 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
     })
 }
 
+/// Whether a socket's peer has finished and all it said was read.
+pub fn is_at_end(fd: BorrowedFd<'_>) -> bool {
+    let mut byte = [0u8; 1];
+    let peeked = read_with(|| {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+        // SAFETY: one byte to write to.
+        unsafe { libc::recv(fd.as_raw_fd(), byte.as_mut_ptr().cast(), 1, flags) }
+    });
+    byte.zeroize();
+    peeked == Read::End
+}
+
 /// As [`receive`], from a socket or a FIFO.
 pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
     read_with(|| {
