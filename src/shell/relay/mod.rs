@@ -155,6 +155,11 @@ impl Relay {
         &mut self.cx.stats
     }
 
+    /// When this turn began.
+    pub fn now(&self) -> Mono {
+        self.cx.now
+    }
+
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.conns.len()
