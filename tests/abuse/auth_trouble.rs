@@ -46,7 +46,11 @@ fn a_client_that_never_reads_costs_bounded_memory() {
     let sent = pair.auth.flood(line.as_bytes(), FLOOD);
     assert!(sent < FLOOD, "auth is held back");
     others_are_served(&homing);
-    assert!(homing.memory() < before + GROWTH, "{before} {}", homing.memory());
+    assert!(
+        homing.memory() < before + GROWTH,
+        "{before} {}",
+        homing.memory()
+    );
     // When it reads at last, nothing is missing.
     let whole = sent / line.len();
     let writer = std::thread::spawn(move || {
@@ -73,7 +77,11 @@ fn a_client_that_reads_slowly_costs_bounded_memory() {
     while read < 40 << 20 {
         read += pair.client.take(8192).len();
     }
-    assert!(homing.memory() < before + GROWTH, "{before} {}", homing.memory());
+    assert!(
+        homing.memory() < before + GROWTH,
+        "{before} {}",
+        homing.memory()
+    );
     drop(pair.client);
     let _ = flood.join();
     homing.wait_connections(1);
@@ -90,7 +98,11 @@ fn an_auth_that_never_reads_costs_bounded_memory_and_no_connection() {
     let sent = pair.client.flood(line.as_bytes(), FLOOD);
     assert!(sent < FLOOD, "the client is held back");
     others_are_served(&homing);
-    assert!(homing.memory() < before + GROWTH, "{before} {}", homing.memory());
+    assert!(
+        homing.memory() < before + GROWTH,
+        "{before} {}",
+        homing.memory()
+    );
     // The client leaves; auth still does not read.
     drop(pair.client);
     homing.wait_connections(1);
@@ -113,7 +125,8 @@ fn an_auth_that_ends_ends_its_connection_only() {
     let homing = Site::new().start();
     let mut pair = pair(&homing);
     let mut other = Peer::login(&homing.login());
-    pair.auth.send("OK\t1\tuser=ann\tproxy\nOK\t2\tuser=half a li");
+    pair.auth
+        .send("OK\t1\tuser=ann\tproxy\nOK\t2\tuser=half a li");
     assert!(host(&pair.client.line()).is_some());
     drop(pair.auth);
     pair.client.expect_end();

@@ -64,13 +64,23 @@ fn a_dialogue_cut_anywhere_gives_the_same_bytes() {
     let text = String::from_utf8(whole.0.clone()).unwrap();
     let hosts = text.matches("proxy_refresh=450\thost=10.2.0.").count();
     assert_eq!(hosts, 2, "{text}");
-    assert!(text.contains("OK\t5\tuser=eve\tproxy\thost=1.2.3.4\n\n") || text.contains("\n\nOK\t5"));
+    assert!(
+        text.contains("OK\t5\tuser=eve\tproxy\thost=1.2.3.4\n\n") || text.contains("\n\nOK\t5")
+    );
     let replies = GREETING.len() + FIRST_REPLIES.len();
     for cut in 1..replies {
-        assert_eq!(dialogue(&homing, &auth, (&[], &[cut])), whole, "auth, {cut}");
+        assert_eq!(
+            dialogue(&homing, &auth, (&[], &[cut])),
+            whole,
+            "auth, {cut}"
+        );
     }
     for cut in 1..requests().len() {
-        assert_eq!(dialogue(&homing, &auth, (&[cut], &[])), whole, "client, {cut}");
+        assert_eq!(
+            dialogue(&homing, &auth, (&[cut], &[])),
+            whole,
+            "client, {cut}"
+        );
     }
     let (all, every): (Vec<usize>, Vec<usize>) =
         ((1..requests().len()).collect(), (1..replies).collect());
@@ -196,7 +206,10 @@ fn replies_come_in_any_order_to_pipelined_requests() {
     upstream.send(&replies);
     for id in (1..=3000).rev() {
         let line = client.line();
-        assert!(line.starts_with(&format!("OK\t{id}\tuser=u{}\tproxy\tproxy_refresh=", id % 10)));
+        assert!(line.starts_with(&format!(
+            "OK\t{id}\tuser=u{}\tproxy\tproxy_refresh=",
+            id % 10
+        )));
     }
     assert_eq!(homing.users(), 10);
     homing.stop();
@@ -221,7 +234,11 @@ fn authreply_clients_must_say_what_they_speak() {
         peer.send(wrong);
         peer.expect_end();
     }
-    assert_eq!(homing.users(), 0, "nothing behind a wrong greeting is answered");
+    assert_eq!(
+        homing.users(),
+        0,
+        "nothing behind a wrong greeting is answered"
+    );
     let mut peer = Peer::connect(&path);
     peer.line();
     for byte in format!("{hello}OK\t1\tuser=ann\tproxy\nOK\t2\tuser=bob\nFAIL\t3\n").bytes() {
@@ -283,7 +300,12 @@ fn random_bytes_on_every_socket_harm_nobody_else() {
                 ODD[(state % ODD.len() as u64) as usize]
             })
             .collect();
-        for socket in ["login-socket", "userdb-socket", "authreply-socket", "notify-socket"] {
+        for socket in [
+            "login-socket",
+            "userdb-socket",
+            "authreply-socket",
+            "notify-socket",
+        ] {
             let mut peer = Peer::connect(&homing.site.path(socket));
             // It may be closed before everything is written.
             let _ = peer.stream.write_all(&bytes);

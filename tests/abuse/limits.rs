@@ -10,7 +10,10 @@ use crate::rig::{EchoAuth, Peer, Site, many_descriptors, wait_until};
 #[test]
 fn beyond_client_limit_new_clients_wait_until_others_leave() {
     // The FIFO is one of them.
-    let homing = Site::new().set("client_limit", "21").arg("--cores=2").start();
+    let homing = Site::new()
+        .set("client_limit", "21")
+        .arg("--cores=2")
+        .start();
     let _auth = EchoAuth::spawn(&homing.site.path("auth-login"), false);
     let first: Vec<Peer> = (0..20).map(|_| Peer::login(&homing.login())).collect();
     let mut waiting: Vec<Peer> = (0..10)
@@ -22,7 +25,11 @@ fn beyond_client_limit_new_clients_wait_until_others_leave() {
         .collect();
     waiting[0].expect_silence(Duration::from_millis(300));
     assert_eq!(homing.total("connections"), 21);
-    assert!(homing.log().contains("client_limit reached; new connections wait in the backlog"));
+    assert!(
+        homing
+            .log()
+            .contains("client_limit reached; new connections wait in the backlog")
+    );
     drop(first);
     for (id, peer) in (1..).zip(&mut waiting) {
         peer.until("DONE");
@@ -58,7 +65,11 @@ fn connections_leave_nothing_behind() {
     (0..3000).for_each(cycle);
     homing.wait_connections(1);
     assert_eq!(homing.descriptors(), descriptors);
-    assert!(homing.memory() < memory + 4096, "{memory} {}", homing.memory());
+    assert!(
+        homing.memory() < memory + 4096,
+        "{memory} {}",
+        homing.memory()
+    );
     homing.stop();
 }
 
@@ -73,7 +84,12 @@ fn limit_descriptors(pid: u32, soft: u64) {
     let done = unsafe {
         libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit);
         limit.rlim_cur = soft;
-        libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut())
+        libc::prlimit(
+            pid,
+            libc::RLIMIT_NOFILE,
+            &raw const limit,
+            std::ptr::null_mut(),
+        )
     };
     assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
 }
@@ -129,7 +145,10 @@ fn a_full_user_table_refuses_new_users_only() {
 
 #[test]
 fn new_users_come_no_faster_than_allowed() {
-    let homing = Site::new().set("new_user_rate", "5").arg("--cores=2").start();
+    let homing = Site::new()
+        .set("new_user_rate", "5")
+        .arg("--cores=2")
+        .start();
     let _auth = EchoAuth::spawn(&homing.site.path("auth-login"), false);
     let mut clients: Vec<Peer> = (0..4).map(|_| Peer::login(&homing.login())).collect();
     let start = crate::rig::clock::now();
@@ -143,7 +162,10 @@ fn new_users_come_no_faster_than_allowed() {
     // A second's worth at once, and what has become due since.
     let most = 5 + 5 * (start.elapsed().as_secs() + 1);
     assert!((5..=most).contains(&let_in), "{let_in} of {most}");
-    assert!(host(&clients[0].ask(999, "user=flood1|proxy")).is_some(), "known");
+    assert!(
+        host(&clients[0].ask(999, "user=flood1|proxy")).is_some(),
+        "known"
+    );
     assert_eq!(homing.users(), let_in);
     assert_eq!(homing.total("refused"), 200 - let_in);
     std::thread::sleep(Duration::from_millis(1100));

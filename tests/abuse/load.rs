@@ -11,15 +11,16 @@ fn eight_thousand_silent_clients_hold_nobody() {
     many_descriptors();
     let homing = Site::new().set("client_limit", "8192").start();
     let before = homing.memory();
-    // An auth that lets nobody in until 1,000 are served: whoever is silent must not be among them.
     let auth = listen(&homing.site.path("auth-login"));
-    let silent: Vec<Peer> = (0..SILENT).map(|_| Peer::connect(&homing.login())).collect();
+    let silent: Vec<Peer> = (0..SILENT)
+        .map(|_| Peer::connect(&homing.login()))
+        .collect();
     wait_until("all are accepted", || {
         homing.total("accepted") >= SILENT as u64
     });
     assert!(auth.poll().is_none(), "auth is dialled for who speaks");
     drop(auth);
-    let _auth = EchoAuth::spawn(&homing.site.path("auth-login"), false);
+    let _auth = EchoAuth::limited(&homing.site.path("auth-login"), false, 1000);
     let begin = clock::now();
     for id in 1..=100 {
         let mut peer = Peer::login(&homing.login());

@@ -9,6 +9,7 @@ mod limits;
 mod load;
 mod parked;
 mod rig;
+mod secrets;
 mod settings;
 mod spread;
 mod stickiness;

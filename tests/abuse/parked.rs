@@ -28,7 +28,10 @@ fn a_lookup_without_backend_fails_at_its_deadline_and_holds_no_other() {
         let reply = client.ask(id, "user=bob|proxy");
         assert!(reply.starts_with(&format!("OK\t{id}\t")) && host(&reply).is_some());
     }
-    assert!(begin.elapsed() < Duration::from_millis(1900), "passed before it");
+    assert!(
+        begin.elapsed() < Duration::from_millis(1900),
+        "passed before it"
+    );
     assert_eq!(homing.total("parked"), 1);
     assert_eq!(client.line(), "FAIL\t7\tcode=temp_fail");
     let waited = begin.elapsed();
@@ -47,7 +50,10 @@ fn a_lookup_without_backend_fails_at_its_deadline_and_holds_no_other() {
     );
     // MD5 of "ann*sep" begins so.
     let hash = u32::from_be_bytes(md5_head(b"ann*sep"));
-    assert!(line.contains(&format!(", hash={hash}, tag=nowhere)")), "{line}");
+    assert!(
+        line.contains(&format!(", hash={hash}, tag=nowhere)")),
+        "{line}"
+    );
     assert!(line.contains("Ring has never been synced"), "{line}");
     assert!(line.contains("SeSSion/1"), "{line}");
 }

@@ -17,7 +17,15 @@ fn start() -> Homing {
 fn users_stay_while_sessions_are_alive_and_go_when_not() {
     let homing = start();
     let mut client = Peer::login(&homing.login());
-    let names = ["fifo", "sock", "t\x01tab", "cut", "behind-long", "left1", "left2"];
+    let names = [
+        "fifo",
+        "sock",
+        "t\x01tab",
+        "cut",
+        "behind-long",
+        "left1",
+        "left2",
+    ];
     let ask = |client: &mut Peer, name: &str| {
         let reply = client.ask(1, &format!("user={name}|proxy"));
         host(&reply).expect("a backend").to_owned()
@@ -49,7 +57,10 @@ fn users_stay_while_sessions_are_alive_and_go_when_not() {
     wait_until("all have expired", || homing.users() == 0);
     let state = homing.state();
     let users = state.iter().find(|line| line.contains("users:")).unwrap();
-    assert!(users.contains("users: total=0 backend 10.2.0.1=0 backend 10.2.0.2=0"), "{users}");
+    assert!(
+        users.contains("users: total=0 backend 10.2.0.1=0 backend 10.2.0.2=0"),
+        "{users}"
+    );
     homing.stop();
 }
 
@@ -95,13 +106,13 @@ fn keep_alive_lines_may_be_cut_anywhere_by_any_number_of_writers() {
 
 #[test]
 fn a_fifo_written_in_packets_is_read_to_its_end() {
-    use std::os::unix::fs::OpenOptionsExt;
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
     let homing = start();
     let mut fifo = OpenOptions::new()
         .write(true)
-        .custom_flags(libc::O_DIRECT | libc::O_NONBLOCK)
         .open(homing.site.path("notify-fifo"))
         .unwrap();
+    fcntl(&fifo, FcntlArg::F_SETFL(OFlag::O_DIRECT)).unwrap();
     for round in 1..=50 {
         for _ in 0..10 {
             fifo.write_all(b"ann\n").unwrap();

@@ -4,6 +4,8 @@
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::{Peer, wait_for};
@@ -42,13 +44,25 @@ pub struct EchoAuth;
 impl EchoAuth {
     /// Serves the auth client protocol at `path`, and the master protocol if `userdb`.
     pub fn spawn(path: &Path, userdb: bool) -> EchoAuth {
+        EchoAuth::limited(path, userdb, usize::MAX)
+    }
+
+    /// As [`EchoAuth::spawn`], but more than `most` connections at a time are turned away.
+    pub fn limited(path: &Path, userdb: bool, most: usize) -> EchoAuth {
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path).unwrap();
+        let open = Arc::new(AtomicUsize::new(0));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                if open.fetch_add(1, Ordering::SeqCst) >= most {
+                    open.fetch_sub(1, Ordering::SeqCst);
+                    continue;
+                }
+                let open = Arc::clone(&open);
                 thread::spawn(move || {
                     // An error means that the other side has gone.
                     let _ = serve(stream, userdb);
+                    open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });

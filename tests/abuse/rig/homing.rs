@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::{SOON, clock, wait_for, wait_until};
+use super::{SOON, clock, wait_for};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_homing");
 
@@ -291,9 +291,4 @@ pub fn run(mut command: Command, dir: &Path) -> (i32, String, String) {
     let read = |path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
     let code = status.code().unwrap_or_else(|| -status.signal().unwrap());
     (code, read(out), read(err))
-}
-
-/// Waits until a path is gone.
-pub fn wait_gone(path: &Path) {
-    wait_until("the path is removed", || !path.exists());
 }
