@@ -37,8 +37,9 @@ fn check_names_file_line_and_key() {
     for (line, expected) in [
         ("lookup_timeout = \"soon\"", "lookup_timeout:"),
         ("lookup_timout = \"5 s\"", "lookup_timout:"),
-        ("client_limit = 0", "client_limit:"),
+        ("cores = 5000", "cores:"),
         ("director_user_expire = \"1 s\"", "director_user_expire:"),
+        ("lookup_timeout = 0", "lookup_timeout:"),
         ("log_level", ""),
         ("\u{0}", ""),
     ] {
