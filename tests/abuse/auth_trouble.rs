@@ -232,3 +232,90 @@ fn who_says_nothing_costs_auth_nothing() {
     assert!(auth.poll().is_none(), "auth was dialled for nobody");
     homing.stop();
 }
+
+#[test]
+fn floods_that_are_read_hold_nobody() {
+    let homing = Site::new().arg("--cores=1").start();
+    let floods: Vec<Pair> = (0..4).map(|_| pair(&homing)).collect();
+    let threads: Vec<_> = floods
+        .into_iter()
+        .flat_map(
+            |Pair {
+                 mut client,
+                 mut auth,
+             }| {
+                let mut reader = Peer::new(client.stream.try_clone().unwrap());
+                let mut at_auth = Peer::new(auth.stream.try_clone().unwrap());
+                [
+                    std::thread::spawn(move || {
+                        auth.flood(b"OK\t1\tuser=ann\tproxy\n", 2 << 20);
+                        // Both sides are closed when the first of them has nothing more to say.
+                        std::thread::sleep(Duration::from_millis(200));
+                        drop(auth);
+                    }),
+                    std::thread::spawn(move || {
+                        client.flood(b"AUTH\t1\tPLAIN\tresp=QUFB\n", 2 << 20);
+                        std::thread::sleep(Duration::from_millis(200));
+                        drop(client);
+                    }),
+                    std::thread::spawn(move || drop(reader.rest())),
+                    std::thread::spawn(move || drop(at_auth.rest())),
+                ]
+            },
+        )
+        .collect();
+    let mut other = Peer::login(&homing.login());
+    let mut served = 0;
+    while !threads.iter().all(std::thread::JoinHandle::is_finished) {
+        let asked = clock::now();
+        assert!(host(&other.ask(1, "user=bob|proxy")).is_some());
+        assert!(asked.elapsed() < Duration::from_secs(5));
+        served += 1;
+        if served > 200_000 {
+            break;
+        }
+    }
+    assert!(served > 10, "{served}");
+    homing.stop();
+}
+
+#[test]
+fn a_user_who_lives_elsewhere_is_taken_from_auth_between_two_lines() {
+    let homing = Site::new().start();
+    let mut pair = pair(&homing);
+    pair.auth.take(HELLO.len());
+    let reply = "OK\t3\tuser=ann\tdirector_proxy_maybe\tpass=x\tlip=10.9.9.9\n";
+    pair.client.send("AUTH\t3\tPLAIN\tresp=QUFB\nAUTH\t4\tPL");
+    pair.auth
+        .take("AUTH\t3\tPLAIN\tresp=QUFB\nAUTH\t4\tPL".len());
+    pair.auth.send(reply);
+    assert!(
+        pair.client
+            .line()
+            .contains("\tproxy\tproxy_refresh=450\thost=")
+    );
+    pair.auth.expect_silence(Duration::from_millis(200));
+    pair.client.send("AIN\tresp=QUFB\n");
+    assert_eq!(pair.auth.line(), "AIN\tresp=QUFB");
+    assert_eq!(pair.auth.line(), "CANCEL\t3");
+    // The confirmation is not for the client, one that it asked for is.
+    pair.client.send("CANCEL\t4\n");
+    pair.auth.send("CANCELLED\t3\nCANCELLED\t4\nCANCELLED\t3\n");
+    assert_eq!(pair.client.line(), "CANCELLED\t4");
+    assert_eq!(pair.client.line(), "CANCELLED\t3");
+    // An auth that never confirms, on a connection that lives long.
+    let rounds = 20_000;
+    let before = homing.memory();
+    for _ in 0..rounds / 100 {
+        pair.auth.send(reply.repeat(100));
+        for _ in 0..100 {
+            assert!(host(&pair.client.line()).is_some());
+        }
+    }
+    assert_eq!(pair.auth.line(), "CANCEL\t4");
+    for _ in 0..rounds {
+        assert_eq!(pair.auth.line(), "CANCEL\t3");
+    }
+    assert!(homing.memory() < before + GROWTH);
+    homing.stop();
+}

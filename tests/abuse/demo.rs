@@ -10,7 +10,7 @@ use crate::rig::many_descriptors;
 
 fn demo(dir: &Path, logins: u32) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.args(["demo", "--users=500", &format!("--logins={logins}")]);
+    command.args(["demo", &format!("--logins={logins}")]);
     command.env_remove("XDG_RUNTIME_DIR").env("TMPDIR", dir);
     command
 }
@@ -26,6 +26,7 @@ fn scratch() -> tempfile::TempDir {
 fn the_demo_holds_for_an_unprivileged_user_and_leaves_nothing() {
     let dir = scratch();
     let mut command = demo(dir.path(), 5000);
+    command.arg("--users=500");
     if nix::unistd::geteuid().is_root() {
         command.uid(65534).gid(65534);
     }
@@ -40,6 +41,16 @@ fn the_demo_holds_for_an_unprivileged_user_and_leaves_nothing() {
         .filter(|name| name.to_string_lossy().starts_with("homing"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn names_that_share_a_hash_are_no_failure() {
+    let dir = scratch();
+    let mut command = demo(dir.path(), 1000);
+    command.arg("--users=200000");
+    let (status, out, err) = run(command, dir.path());
+    assert_eq!(status, 0, "{out}\n{err}");
+    assert!(out.contains("Every check held."), "{out}");
 }
 
 #[test]

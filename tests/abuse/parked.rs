@@ -126,3 +126,18 @@ fn waiting_lookups_are_bounded_and_their_end_holds_nobody() {
     assert!(log.contains("too many lookups are waiting"), "{log}");
     assert!(log.contains("similar lines left out before this one"));
 }
+
+#[test]
+fn a_userdb_lookup_without_backend_fails_temporarily() {
+    let homing = start("\"1 s\"");
+    let auth = crate::rig::listen(&homing.site.path("auth-userdb"));
+    let mut client = Peer::connect(&homing.site.path("userdb-socket"));
+    client.send("VERSION\t1\t0\nPASS\t5\tann\tservice=lmtp\n");
+    let mut upstream = auth.accept();
+    upstream.send("PASS\t5\tuser=ann\tproxy=y\tdirector_tag=none\n");
+    upstream.send("NOTFOUND\t6\nPASS\t7\tuser=ann\tproxy=y\n");
+    assert_eq!(client.line(), "NOTFOUND\t6");
+    assert!(host(&client.line()).is_some());
+    assert_eq!(client.line(), "FAIL\t5\tcode=temp_fail");
+    homing.stop();
+}

@@ -121,7 +121,8 @@ impl Peer {
         }
     }
 
-    /// Writes until nothing more is taken for a while, or `most` bytes; returns how many were.
+    /// Writes until nothing more is taken for a while, or the other side is gone, or `most` bytes;
+    /// returns how many were.
     pub fn flood(&mut self, piece: &[u8], most: usize) -> usize {
         let pause = Duration::from_millis(500);
         self.stream.set_write_timeout(Some(pause)).unwrap();
@@ -129,7 +130,11 @@ impl Peer {
         while sent < most {
             match self.stream.write(&piece[sent % piece.len()..]) {
                 Ok(count) => sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error)
+                    if [ErrorKind::WouldBlock, ErrorKind::BrokenPipe].contains(&error.kind()) =>
+                {
+                    break;
+                }
                 Err(error) => panic!("{error} after {sent} bytes"),
             }
         }
