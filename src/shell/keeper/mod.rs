@@ -16,13 +16,13 @@ mod watch;
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use super::sockets::BindClass;
 use crate::settings::Listener;
@@ -177,9 +177,13 @@ impl Keeper {
     }
 
     fn end(&mut self) {
-        if self.socket.take().is_none() {
+        let Some(socket) = self.socket.take() else {
             return;
-        }
+        };
+        // Closing would not do: who watches the keeper may hold a copy of the descriptor. An error
+        // means that the keeper is gone.
+        let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
+        drop(socket);
         for _ in 0..STOP_TRIES {
             match self.child.try_wait() {
                 Ok(None) => std::thread::sleep(STOP_PAUSE),

@@ -233,6 +233,15 @@ impl Homing {
         let status = wait_end(&mut self.child);
         assert!(status.success(), "{status:?}\n{}", self.log());
         assert!(!self.log().contains("panicked"), "{}", self.log());
+        // It may be started again at once.
+        for name in [
+            "login-socket",
+            "userdb-socket",
+            "notify-fifo",
+            "notify-socket",
+        ] {
+            assert!(!self.site.path(name).exists(), "{name} is left behind");
+        }
         self.log()
     }
 }
