@@ -257,6 +257,51 @@ fn a_service_of_2_3_gets_its_listeners_and_leaves_with_the_master() {
     reports(&dovecot, 2, |text| text.contains("MasterGone"));
 }
 
+/// The child of `parent` with this name.
+fn child_named(parent: u32, name: &str) -> Option<nix::unistd::Pid> {
+    fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        let pid = path.file_name()?.to_str()?.parse().ok()?;
+        let status = fs::read_to_string(path.join("status")).ok()?;
+        let is = |line: String| status.lines().any(|other| other == line);
+        let found = is(format!("Name:\t{name}")) && is(format!("PPid:\t{parent}"));
+        found.then(|| nix::unistd::Pid::from_raw(pid))
+    })
+}
+
+#[test]
+fn a_reload_of_the_service_keeps_what_the_master_decided() {
+    let address = "127.0.61.5";
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(
+        place.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let settings = place.path().join("homing.toml");
+    fs::write(&settings, "director_mail_servers = \"10.2.0.1\"\n").unwrap();
+    let body = format!(
+        "  executable = {PROGRAM} dovecot-service --cores 1 --config {}\n  process_min_avail = 1\n\
+         \x20 client_limit = 300\n  unix_listener login/director {{\n    mode = 0666\n  }}\n",
+        settings.display()
+    );
+    let dovecot = Dovecot::start(address, &body);
+    let homing = eventually("the service", || child_named(dovecot.master.id(), "homing"));
+    eventually("it serves", || {
+        dovecot.log().contains("serving cores").then_some(())
+    });
+    // Again and again, since Dovecot's log process may hold lines back until more arrive.
+    let done = eventually("the reload", || {
+        nix::sys::signal::kill(homing, nix::sys::signal::Signal::SIGHUP).unwrap();
+        dovecot
+            .log()
+            .lines()
+            .find(|line| line.contains("reload: "))
+            .map(str::to_owned)
+    });
+    assert!(done.contains("reload: done, 0 differences"), "{done}");
+}
+
 #[test]
 fn a_killed_2_3_master_takes_its_service_along() {
     let address = "127.0.61.2";

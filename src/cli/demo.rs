@@ -143,6 +143,20 @@ fn stub(settings: &Settings) -> StubConfig {
     }
 }
 
+/// How many hashes the users' names have: of many names some share one, and thus a place.
+fn hashes(tier: &Tier, prefix: &str, users: u32) -> u64 {
+    let snapshot = tier.directory().snapshot();
+    let mut scratch = Vec::new();
+    let mut hash = |user| {
+        let name = format!("{prefix}{user}");
+        snapshot.username_hash.hash(name.as_bytes(), &mut scratch).0
+    };
+    let mut hashes: Vec<u32> = (0..users).map(&mut hash).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes.len() as u64
+}
+
 /// Drives the logins, prints what came of them, and says whether every check held.
 fn drive(args: &DemoArgs, settings: &Settings, tier: &Tier) -> Result<bool, Refused> {
     let login = settings.auth_login_path.with_file_name("login");
@@ -162,8 +176,12 @@ fn drive(args: &DemoArgs, settings: &Settings, tier: &Tier) -> Result<bool, Refu
     let report = report.map_err(environment("the logins could not be made"))?;
     println!("{report}");
     let users = tier.directory().users();
-    let same = users == report.users;
-    println!("users in the director's table: {users} of {}", report.users);
+    let hashes = hashes(tier, &plan.prefix, args.users);
+    let same = users == hashes;
+    println!(
+        "users in the director's table: {users}; the {} names have {hashes} hashes",
+        report.users
+    );
     let held = report.passed() && same;
     println!(
         "{}",

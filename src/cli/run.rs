@@ -121,10 +121,15 @@ pub fn dovecot_service(args: &RunArgs) -> ExitCode {
 
 fn load(args: &RunArgs, sockets: &Sockets) -> Result<Loaded, Vec<Problem>> {
     let mut loaded = settings::load_with(&args.config.config, &SystemNetwork, sockets)?;
-    if let Some(cores) = args.cores {
-        loaded.settings.cores = Some(usize::from(cores));
-    }
+    override_cores(&mut loaded.settings, args.cores);
     Ok(loaded)
+}
+
+/// The command line wins.
+fn override_cores(settings: &mut Settings, cores: Option<u16>) {
+    if let Some(cores) = cores {
+        settings.cores = Some(usize::from(cores));
+    }
 }
 
 fn warn(warnings: &[Problem]) {
@@ -190,6 +195,10 @@ fn start(
             Sockets::FromSettings,
             settings,
             level,
+            {
+                let cores = args.cores;
+                move |new: &mut Settings| override_cores(new, cores)
+            },
         )),
     };
     control::run(control, first_cpu(&report.cpus), made)
@@ -235,13 +244,28 @@ fn start_service(
         }
     }
     let sockets = Sockets::HandedOver(Vec::new());
+    let adjust = {
+        let (cores, base_dir) = (args.cores, settings.base_dir.clone());
+        let client_limit = settings.client_limit;
+        move |new: &mut Settings| {
+            override_cores(new, cores);
+            rebase(new, &base_dir);
+            new.client_limit = client_limit;
+        }
+    };
     let control = Control {
         tier,
         source,
         keeper: None,
         kept: Vec::new(),
         master: Some(service.status),
-        reload: Box::new(reload(args.config.config.clone(), sockets, settings, level)),
+        reload: Box::new(reload(
+            args.config.config.clone(),
+            sockets,
+            settings,
+            level,
+            adjust,
+        )),
     };
     control::run(control, first_cpu(&report.cpus), Vec::new())
         .map_err(|error| Refused::environment(error.to_string()))
@@ -365,15 +389,17 @@ pub(super) fn start_tier(settings: &Settings, cpus: &[usize]) -> Result<Tier, Re
         .map_err(|error| Refused::environment(error.to_string()))
 }
 
-/// What SIGHUP does: takes over what can change, and says what needs a restart.
+/// What SIGHUP does: takes over what can change, and says what needs a restart. `adjust` makes of
+/// a file's settings what they are in this process, as was done at the start.
 fn reload(
     file: PathBuf,
     sockets: Sockets,
     mut current: Settings,
     level: Level,
+    adjust: impl Fn(&mut Settings),
 ) -> impl FnMut(&Tier) {
     move |tier| {
-        let new = match settings::load_with(&file, &SystemNetwork, &sockets) {
+        let mut new = match settings::load_with(&file, &SystemNetwork, &sockets) {
             Ok(loaded) => {
                 warn(&loaded.warnings);
                 loaded.settings
@@ -386,6 +412,7 @@ fn reload(
                 return;
             }
         };
+        adjust(&mut new);
         let changes = settings::diff(&current, &new);
         for change in &changes {
             match change.reload {

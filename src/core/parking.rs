@@ -32,8 +32,8 @@ pub struct Parking<T> {
     woken_up_to: Option<u64>,
 }
 
-/// Names one waiting lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Names one waiting lookup; those that came later are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place(u64);
 
 impl<T> Default for Parking<T> {

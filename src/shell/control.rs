@@ -17,6 +17,7 @@ use super::dovecot_master::StatusReporter;
 use super::keeper::{Keeper, KeeperError, KeeperEvent};
 use super::readable::{readable, socket_readable};
 use super::signals::{ControlSource, Notice};
+use super::stats::Stats;
 use super::systemd;
 use super::tier::{StartError, Tier};
 use crate::core::ip_text::ip_text;
@@ -214,7 +215,7 @@ impl Shared {
         }
     }
 
-    /// One line about users, one about lookups (SIGUSR1).
+    /// One line about users, one about each core, one about lookups (SIGUSR1).
     fn log_state(&self) {
         let directory = self.tier.directory();
         let snapshot = directory.snapshot();
@@ -226,6 +227,11 @@ impl Shared {
             }
         }
         tracing::info!("{line}");
-        tracing::info!("{}", self.tier.stats().summary());
+        let mut sum = Stats::default();
+        for (core, stats) in &self.tier.cores().stats() {
+            tracing::info!("core {core}: {}", stats.of_core());
+            sum.merge(stats);
+        }
+        tracing::info!("{}", sum.summary());
     }
 }

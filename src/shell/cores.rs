@@ -22,7 +22,7 @@ pub enum Message {
     /// Serve this connection.
     Adopt(OwnedFd, Role),
     /// Send a copy of what you counted.
-    Report(Sender<Stats>),
+    Report(Sender<(usize, Stats)>),
     /// Close everything and end.
     Stop,
 }
@@ -32,7 +32,16 @@ struct Mailbox {
     /// Set while a wake-up is on its way, so that a burst of messages costs one.
     woken: AtomicBool,
     wake: Wake,
+    /// As the core counts them.
     connections: AtomicUsize,
+    /// On their way to the core.
+    arriving: AtomicUsize,
+}
+
+impl Mailbox {
+    fn load(&self) -> usize {
+        self.connections.load(Ordering::Relaxed) + self.arriving.load(Ordering::Relaxed)
+    }
 }
 
 /// All serving cores.
@@ -56,6 +65,7 @@ impl Cores {
                 woken: AtomicBool::new(false),
                 wake: Wake::new()?,
                 connections: AtomicUsize::new(0),
+                arriving: AtomicUsize::new(0),
             }))
         };
         let mailboxes = (0..count).map(|_| mailbox()).collect::<io::Result<_>>()?;
@@ -75,7 +85,7 @@ impl Cores {
         let mailbox = &self.mailboxes[core];
         if matches!(message, Message::Adopt(..)) {
             // Until the core counts it itself, so that a burst is not all sent to one core.
-            mailbox.connections.fetch_add(1, Ordering::Relaxed);
+            mailbox.arriving.fetch_add(1, Ordering::Relaxed);
         }
         mailbox.messages.push(message);
         self.wake(core);
@@ -103,7 +113,9 @@ impl Cores {
     pub fn messages(&self, core: usize) -> Vec<Message> {
         let mailbox = &self.mailboxes[core];
         mailbox.wake.clear();
-        mailbox.woken.store(false, Ordering::Release);
+        // A swap, not a store: what was pushed before a wake-up that this takes back is then seen
+        // below. A store could be overtaken by the look at the queue, and the message lie there.
+        mailbox.woken.swap(false, Ordering::AcqRel);
         std::iter::from_fn(|| mailbox.messages.pop()).collect()
     }
 
@@ -114,12 +126,17 @@ impl Cores {
             .store(connections, Ordering::Relaxed);
     }
 
+    /// Says that a core has taken over a connection sent to it, and how many it now has.
+    pub fn has_arrived(&self, core: usize, connections: usize) {
+        self.set_connections(core, connections);
+        self.mailboxes[core]
+            .arriving
+            .fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Connections over all cores.
     pub fn connections(&self) -> usize {
-        self.mailboxes
-            .iter()
-            .map(|core| core.connections.load(Ordering::Relaxed))
-            .sum()
+        self.mailboxes.iter().map(|core| core.load()).sum()
     }
 
     /// Whether another connection may be accepted.
@@ -129,7 +146,7 @@ impl Cores {
 
     /// Which core should serve a connection that `core`, which has `own`, has just accepted.
     pub fn place(&self, core: usize, own: usize) -> usize {
-        let load = |at: usize| self.mailboxes[at].connections.load(Ordering::Relaxed);
+        let load = |at: usize| self.mailboxes[at].load();
         let Some(least) = (0..self.count())
             .filter(|&at| at != core)
             .min_by_key(|&at| load(at))
@@ -144,8 +161,9 @@ impl Cores {
         }
     }
 
-    /// Asks every core what it counted; cores that do not answer within a second are left out.
-    pub fn stats(&self) -> Vec<Stats> {
+    /// Asks every core what it counted, in order of cores; those that do not answer within a
+    /// second are left out.
+    pub fn stats(&self) -> Vec<(usize, Stats)> {
         let (sender, receiver) = crossbeam::channel::bounded(self.count());
         for core in 0..self.count() {
             self.send(core, Message::Report(sender.clone()));
@@ -155,6 +173,7 @@ impl Cores {
         while let Ok(stats) = receiver.recv_timeout(std::time::Duration::from_secs(1)) {
             all.push(stats);
         }
+        all.sort_by_key(|&(core, _)| core);
         all
     }
 }

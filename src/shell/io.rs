@@ -37,6 +37,18 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
     })
 }
 
+/// Whether a socket's peer has finished and all it said was read.
+pub fn is_at_end(fd: BorrowedFd<'_>) -> bool {
+    let mut byte = [0u8; 1];
+    let peeked = read_with(|| {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+        // SAFETY: one byte to write to.
+        unsafe { libc::recv(fd.as_raw_fd(), byte.as_mut_ptr().cast(), 1, flags) }
+    });
+    byte.zeroize();
+    peeked == Read::End
+}
+
 /// As [`receive`], from a socket or a FIFO.
 pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
     read_with(|| {
@@ -169,15 +181,45 @@ impl Backlog {
     /// Sends `bytes` behind what waits already, as far as the peer takes them; the rest waits.
     /// False: the peer is gone.
     pub fn send(&mut self, fd: BorrowedFd<'_>, bytes: &[u8]) -> bool {
-        if !self.is_empty() {
-            self.bytes.extend_from_slice(bytes);
-            return true;
-        }
-        let Some(sent) = write(fd, bytes) else {
-            return false;
+        let sent = if self.is_empty() {
+            match write(fd, bytes) {
+                None => return false,
+                Some(sent) => sent,
+            }
+        } else {
+            0
         };
-        self.bytes.extend_from_slice(&bytes[sent..]);
+        self.hold(&bytes[sent..]);
         true
+    }
+
+    /// Puts `bytes` behind what waits. What was sent gives up its place, or a peer that always
+    /// reads some and never all would make the buffer grow for ever.
+    fn hold(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.sent > 0 {
+            self.bytes.copy_within(self.sent.., 0);
+            self.bytes.truncate(self.len());
+            self.sent = 0;
+        }
+        let needed = self.bytes.len() + bytes.len();
+        if needed > self.bytes.capacity() {
+            // Grown by hand, since a reallocation would not wipe the old place.
+            let mut larger = Vec::with_capacity(needed.next_power_of_two());
+            larger.extend_from_slice(&self.bytes);
+            self.bytes.zeroize();
+            self.bytes = larger;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Forgets what waits, because nobody will read it.
+    pub fn forget(&mut self) {
+        self.bytes.zeroize();
+        self.bytes = Vec::new();
+        self.sent = 0;
     }
 
     /// Sends what waits, as far as the peer takes it. False: the peer is gone.
@@ -192,9 +234,7 @@ impl Backlog {
                 Some(count) => self.sent += count,
             }
         }
-        self.bytes.zeroize();
-        self.bytes = Vec::new();
-        self.sent = 0;
+        self.forget();
         true
     }
 }
@@ -202,5 +242,42 @@ impl Backlog {
 impl Drop for Backlog {
     fn drop(&mut self) {
         self.bytes.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_that_always_reads_some_and_never_all_costs_bounded_memory() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut backlog = Backlog::default();
+        let mut expected = 0u8;
+        let mut next = 0u8;
+        let mut buffer = vec![0; 16 << 10];
+        for _ in 0..2000 {
+            while backlog.len() < 64 << 10 {
+                let piece: Vec<u8> = (0..5000)
+                    .map(|_| {
+                        next = next.wrapping_add(1);
+                        next
+                    })
+                    .collect();
+                assert!(backlog.send(ours.as_fd(), &piece));
+            }
+            let count = theirs.read(&mut buffer).unwrap();
+            for &byte in &buffer[..count] {
+                expected = expected.wrapping_add(1);
+                assert_eq!(byte, expected);
+            }
+            assert!(backlog.flush(ours.as_fd()));
+        }
+        assert!(backlog.bytes.capacity() <= 256 << 10);
     }
 }

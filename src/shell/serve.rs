@@ -16,12 +16,14 @@ use super::log_limit::{LogLimit, left_out};
 use super::relay::conn::Role;
 use super::relay::{OWN_TOKENS, Relay};
 use crate::core::Mono;
-use crate::shell::clock;
 
 /// Longest wait without events; keeps the clocks of an idle core honest.
 const IDLE_MS: i32 = 1000;
 /// Wait while nothing can be accepted, because a limit was reached.
 const FULL_MS: i32 = 20;
+/// Pause after the kernel refused a connection for want of memory or descriptors: it would refuse
+/// the next one too, and asking at once would take all of the CPU.
+const REFUSED_NANOS: u64 = 50_000_000;
 /// Connections accepted from one listener in one turn; the other cores take their share.
 const ACCEPTS_PER_TURN: usize = 16;
 
@@ -37,8 +39,8 @@ struct Server {
     cores: Arc<Cores>,
     relay: Relay,
     listeners: Vec<Option<Listener>>,
-    /// Listeners are not watched, because a limit was reached.
-    full: bool,
+    /// Listeners are not watched until then, because a limit was reached.
+    full: Option<Mono>,
     full_log: LogLimit,
     stop: bool,
 }
@@ -53,7 +55,7 @@ pub async fn serve(core: usize, cores: Arc<Cores>, relay: Relay) -> io::Result<(
         cores,
         relay,
         listeners: Vec::new(),
-        full: false,
+        full: None,
         full_log: LogLimit::default(),
         stop: false,
     };
@@ -69,7 +71,11 @@ pub async fn serve(core: usize, cores: Arc<Cores>, relay: Relay) -> io::Result<(
 
 impl Server {
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        let longest = if self.full { FULL_MS } else { IDLE_MS };
+        let longest = if self.full.is_some() {
+            FULL_MS
+        } else {
+            IDLE_MS
+        };
         let wait = self.relay.wait_ms(longest);
         let count = self.relay.epoll().wait(events, wait)?;
         self.relay.begin_turn();
@@ -87,7 +93,10 @@ impl Server {
         self.relay.end_turn();
         self.cores
             .set_connections(self.core, self.relay.connections());
-        if self.full && self.cores.has_room() {
+        if let Some(until) = self.full
+            && self.relay.now() >= until
+            && self.cores.has_room()
+        {
             self.watch_listeners();
         }
         Ok(())
@@ -98,10 +107,13 @@ impl Server {
             match message {
                 Message::Listen(fd, role) => self.listen(fd, role),
                 Message::Unlisten(fd) => self.unlisten(&fd),
-                Message::Adopt(fd, role) => self.relay.adopt(role, fd),
+                Message::Adopt(fd, role) => {
+                    self.relay.adopt(role, fd);
+                    self.cores.has_arrived(self.core, self.relay.connections());
+                }
                 Message::Report(sender) => {
                     // A full or closed channel means that nobody waits for the answer any more.
-                    let _ = sender.try_send(self.relay.stats().clone());
+                    let _ = sender.try_send((self.core, self.relay.stats().clone()));
                 }
                 Message::Stop => self.stop = true,
             }
@@ -110,7 +122,7 @@ impl Server {
 
     fn listen(&mut self, fd: Arc<OwnedFd>, role: Role) {
         self.listeners.push(Some(Listener { fd, role }));
-        if !self.full {
+        if self.full.is_none() {
             self.watch(self.listeners.len() - 1);
         }
     }
@@ -147,13 +159,14 @@ impl Server {
     }
 
     fn watch_listeners(&mut self) {
-        self.full = false;
+        self.full = None;
         (0..self.listeners.len()).for_each(|at| self.watch(at));
     }
 
-    fn stop_accepting(&mut self, why: &str, now: Mono) {
+    fn stop_accepting(&mut self, why: &str, pause_nanos: u64) {
         (0..self.listeners.len()).for_each(|at| self.unwatch(at));
-        self.full = true;
+        let now = self.relay.now();
+        self.full = Some(Mono(now.0 + pause_nanos));
         if let Some(more) = self.full_log.allow(now) {
             tracing::warn!(
                 "{why}; new connections wait in the backlog{}",
@@ -168,7 +181,7 @@ impl Server {
                 return;
             };
             if !self.cores.has_room() {
-                return self.stop_accepting("client_limit reached", clock::mono());
+                return self.stop_accepting("client_limit reached", 0);
             }
             let role = listener.role;
             match accept(listener.fd.as_fd()) {
@@ -178,7 +191,7 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     let why = format!("cannot accept a connection: {error}");
-                    return self.stop_accepting(&why, clock::mono());
+                    return self.stop_accepting(&why, REFUSED_NANOS);
                 }
             }
         }

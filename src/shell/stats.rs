@@ -134,6 +134,18 @@ impl Stats {
         )
     }
 
+    /// What tells whether the cores share the work evenly, for the log.
+    pub fn of_core(&self) -> String {
+        format!(
+            "connections={} accepted={} handed_over={} lookups={} parked={}",
+            self.connections,
+            self.accepted,
+            self.handed_over,
+            self.answered.iter().sum::<u64>(),
+            self.parked,
+        )
+    }
+
     /// Refusals by cause, for the log.
     pub fn refusals(&self) -> impl Iterator<Item = (Refusal, u64)> {
         Refusal::ALL.into_iter().zip(self.refused)

@@ -126,7 +126,9 @@ impl Tier {
     /// What all cores counted, added up.
     pub fn stats(&self) -> Stats {
         let mut sum = Stats::default();
-        self.cores.stats().iter().for_each(|stats| sum.merge(stats));
+        for (_, stats) in &self.cores.stats() {
+            sum.merge(stats);
+        }
         sum
     }
 

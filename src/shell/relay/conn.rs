@@ -99,6 +99,8 @@ pub enum Upstream {
     Dialling {
         /// First try.
         since: Mono,
+        /// Next try; until then nothing that the client does brings it forward.
+        next: Mono,
     },
     /// Connected.
     Open(Side),
@@ -124,9 +126,11 @@ pub struct Conn {
     /// Requests that auth must be told to forget, at the next line boundary.
     pub cancels: Vec<u32>,
     /// Requests that auth was told to forget; its confirmation is not for the client.
-    pub cancelled: Vec<u32>,
-    /// Lookups of this connection that wait.
-    pub parked: Vec<Place>,
+    pub cancelled: VecDeque<u32>,
+    /// Lookups of this connection that wait, in order of arrival.
+    pub parked: VecDeque<Place>,
+    /// Whether it is on the list of those with more to do.
+    pub queued: bool,
 }
 
 impl Conn {
@@ -141,8 +145,17 @@ impl Conn {
             replies: Splitter::default(),
             auth_minor: 0,
             cancels: Vec::new(),
-            cancelled: Vec::new(),
-            parked: Vec::new(),
+            cancelled: VecDeque::new(),
+            parked: VecDeque::new(),
+            queued: false,
+        }
+    }
+
+    /// Notes that a lookup of this connection waits no longer. A connection may have very many, and
+    /// the oldest is mostly the first to go.
+    pub fn unpark(&mut self, place: Place) {
+        if let Ok(at) = self.parked.binary_search(&place) {
+            self.parked.remove(at);
         }
     }
 

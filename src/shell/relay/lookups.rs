@@ -74,6 +74,9 @@ pub fn reply(line: &[u8], conn: &mut Conn, id: ConnId, cx: &mut Context) -> Line
         }
         return Line::Kept;
     }
+    if conn.role == Role::Authreply(Greeting::Refused) {
+        return Line::Kept;
+    }
     match parse_reply(line, conn.socket() == Socket::Userdb) {
         Reply::Found(found) => found_reply(line, &found, conn, id, cx),
         Reply::Final(request) => {
@@ -94,7 +97,7 @@ fn swallow_cancelled(request: &[u8], conn: &mut Conn) -> Line {
     let at = number(request).and_then(|id| conn.cancelled.iter().position(|&our| our == id));
     match at {
         Some(at) => {
-            conn.cancelled.swap_remove(at);
+            conn.cancelled.remove(at);
             Line::Kept
         }
         None => Line::Passed,
@@ -251,7 +254,7 @@ impl Context {
         };
         match self.parking.park(parked) {
             Ok(place) => {
-                conn.parked.push(place);
+                conn.parked.push_back(place);
                 Line::Kept
             }
             Err(full) => {
@@ -343,15 +346,18 @@ impl Relay {
         let Some(conn) = self.get(id) else {
             return;
         };
-        conn.parked.retain(|&parked| parked != place);
+        conn.unpark(place);
         conn.cancels.extend(cancel);
         conn.client.send(out);
         self.pump(id);
     }
 
-    /// Answers lookups whose deadline has come with a temporary failure.
-    pub(super) fn fail_expired(&mut self) {
-        while let Some((place, parked)) = self.cx.parking.pop_expired(self.cx.now) {
+    /// Answers lookups whose deadline has come with a temporary failure, `most` at most.
+    pub(super) fn fail_expired(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some((place, parked)) = self.cx.parking.pop_expired(self.cx.now) else {
+                return;
+            };
             self.cx.stats.timed_out[parked.reason.index()] += 1;
             self.cx
                 .stats

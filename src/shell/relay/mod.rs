@@ -41,6 +41,9 @@ const READ_SIZE: usize = 64 * 1024;
 /// Woken lookups tried in one turn, so that new ones are served in between.
 const WOKEN_PER_TURN: usize = 256;
 
+/// Lookups failed in one turn, likewise.
+const EXPIRED_PER_TURN: usize = 256;
+
 /// Names a connection; stays unique while anything may still ask for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnId {
@@ -152,6 +155,11 @@ impl Relay {
         &mut self.cx.stats
     }
 
+    /// When this turn began.
+    pub fn now(&self) -> Mono {
+        self.cx.now
+    }
+
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.conns.len()
@@ -173,6 +181,9 @@ impl Relay {
     /// lookups whose deadline has come.
     pub fn end_turn(&mut self) {
         for id in std::mem::take(&mut self.again) {
+            if let Some(conn) = self.get(id) {
+                conn.queued = false;
+            }
             self.pump(id);
         }
         while let Some((&(when, id), ())) = self.cx.dials.first_key_value() {
@@ -183,7 +194,7 @@ impl Relay {
             self.pump(id);
         }
         self.retry_woken(WOKEN_PER_TURN);
-        self.fail_expired();
+        self.fail_expired(EXPIRED_PER_TURN);
     }
 
     /// How long the loop may wait for events, in milliseconds; `longest` at most.
@@ -214,10 +225,16 @@ impl Relay {
         };
         let id = ConnId { key, serial };
         let mut conn = Conn::new(serial, role, fd);
+        let interest = match role {
+            // A FIFO may be written in packets, of which each read takes one: a short read does
+            // not mean that it is empty.
+            Role::Notify => Interest::Readable,
+            Role::Relay(_) | Role::Authreply(_) => Interest::Stream,
+        };
         if let Err(error) = self
             .cx
             .epoll
-            .add(conn.client.fd(), id.token(false), Interest::Stream)
+            .add(conn.client.fd(), id.token(false), interest)
         {
             tracing::error!("cannot watch a connection, closing it: {error}");
             return;
@@ -261,7 +278,12 @@ impl Relay {
         };
         match pump::run(conn, id, &mut self.cx) {
             Next::Wait => {}
-            Next::Again => self.again.push(id),
+            // Once is enough: a second place on the list would be a second share of every turn.
+            Next::Again if conn.queued => {}
+            Next::Again => {
+                conn.queued = true;
+                self.again.push(id);
+            }
             Next::Close => self.close(id),
         }
     }

@@ -7,7 +7,7 @@ use crate::core::Mono;
 use crate::core::lookup::Socket;
 use crate::shell::clock;
 use crate::shell::epoll::Interest;
-use crate::shell::io::{Read, read, receive};
+use crate::shell::io::{Read, is_at_end, read, receive};
 use crate::wire::auth::MAX_LINE;
 use crate::wire::line::{fields, push_number};
 
@@ -30,6 +30,8 @@ const DIAL_PAUSE_MAX_NANOS: u64 = 100_000_000;
 
 /// First minor version of auth's protocol in which a CANCEL is confirmed.
 const MINOR_THAT_CONFIRMS: u32 = 4;
+/// Confirmations expected per connection; auth that confirms is never this far behind.
+const CANCELLED_MAX: usize = 1024;
 
 /// Longest line of the proxy-notify protocol, LF included.
 const NOTIFY_MAX_LINE: usize = 1024;
@@ -60,10 +62,15 @@ fn move_bytes(conn: &mut Conn, id: ConnId, cx: &mut Context) -> Next {
     if !conn.client.flush() {
         return Next::Close;
     }
-    if let Upstream::Open(auth) = &mut conn.upstream
-        && !auth.flush()
-    {
-        return auth_ended(conn, cx);
+    if let Upstream::Open(auth) = &mut conn.upstream {
+        if !auth.flush() {
+            // It shows as the end when it is read from; what auth said last is passed on first.
+            auth.backlog.forget();
+        }
+        if conn.client.hung_up && auth.is_slow() {
+            // The client's end would be read only when auth reads again, perhaps never.
+            return Next::Close;
+        }
     }
     if conn.client.readable {
         let open = match conn.role {
@@ -75,8 +82,10 @@ fn move_bytes(conn: &mut Conn, id: ConnId, cx: &mut Context) -> Next {
             return Next::Close;
         }
     }
-    if !from_auth(conn, id, cx) {
-        return auth_ended(conn, cx);
+    match from_auth(conn, id, cx) {
+        FromAuth::Open => {}
+        FromAuth::Ended => return auth_ended(conn, cx),
+        FromAuth::Broken => return Next::Close,
     }
     send_cancels(conn);
     if has_more(conn) {
@@ -144,6 +153,12 @@ fn from_client(conn: &mut Conn, socket: Socket, id: ConnId, cx: &mut Context) ->
 
 /// Connects to auth, now that the client has said something. False: give the client up.
 fn dial(conn: &mut Conn, socket: Socket, id: ConnId, cx: &mut Context) -> bool {
+    match conn.upstream {
+        // A client that leaves without a word costs auth nothing.
+        Upstream::None if conn.client.hung_up && is_at_end(conn.client.fd()) => return false,
+        Upstream::Dialling { next, .. } if next > cx.now => return true,
+        _ => {}
+    }
     let address = match socket {
         Socket::Userdb => &cx.tunables.load().auth_userdb,
         Socket::Login | Socket::Authreply => &cx.tunables.load().auth_login,
@@ -161,7 +176,7 @@ fn dial(conn: &mut Conn, socket: Socket, id: ConnId, cx: &mut Context) -> bool {
         Err(error) => error,
     };
     let since = match conn.upstream {
-        Upstream::Dialling { since } => since,
+        Upstream::Dialling { since, .. } => since,
         _ => cx.now,
     };
     let passing = matches!(
@@ -173,30 +188,45 @@ fn dial(conn: &mut Conn, socket: Socket, id: ConnId, cx: &mut Context) -> bool {
         cx.report_dial_failure(socket, &error);
         return false;
     }
-    conn.upstream = Upstream::Dialling { since };
     let pause = DIAL_PAUSE_MIN_NANOS + cx.random() % (DIAL_PAUSE_MAX_NANOS - DIAL_PAUSE_MIN_NANOS);
-    cx.dials.insert((Mono(cx.now.0 + pause), id), ());
+    let next = Mono(cx.now.0 + pause);
+    conn.upstream = Upstream::Dialling { since, next };
+    cx.dials.insert((next, id), ());
     true
 }
 
-/// Auth to client, line by line. False: auth is gone.
-fn from_auth(conn: &mut Conn, id: ConnId, cx: &mut Context) -> bool {
+/// What reading from auth came to.
+enum FromAuth {
+    /// It may say more.
+    Open,
+    /// It has closed the connection.
+    Ended,
+    /// It sent a line that is too long.
+    Broken,
+}
+
+/// Auth to client, line by line.
+fn from_auth(conn: &mut Conn, id: ConnId, cx: &mut Context) -> FromAuth {
     let Upstream::Open(auth) = &mut conn.upstream else {
-        return true;
+        return FromAuth::Open;
     };
     if !auth.readable || conn.client.is_slow() {
-        return true;
+        return FromAuth::Open;
     }
     let count = match receive(auth.fd(), &mut cx.scratch) {
-        Read::End => return false,
+        Read::End => return FromAuth::Ended,
         Read::Empty => {
             auth.was_read(true);
-            return true;
+            return FromAuth::Open;
         }
         Read::Bytes(count) => count,
     };
     auth.was_read(count < cx.scratch.len());
-    lines_of_replies(conn, count, id, cx)
+    if lines_of_replies(conn, count, id, cx) {
+        FromAuth::Open
+    } else {
+        FromAuth::Broken
+    }
 }
 
 /// Handles `count` bytes of replies in the scratch buffer. False: a line was too long.
@@ -247,9 +277,13 @@ fn send_cancels(conn: &mut Conn) {
         lines.extend_from_slice(b"CANCEL\t");
         push_number(u64::from(id), &mut lines);
         lines.push(b'\n');
-        if conn.auth_minor >= MINOR_THAT_CONFIRMS {
-            conn.cancelled.push(id);
+        if conn.auth_minor < MINOR_THAT_CONFIRMS {
+            continue;
         }
+        if conn.cancelled.len() >= CANCELLED_MAX {
+            conn.cancelled.pop_front();
+        }
+        conn.cancelled.push_back(id);
     }
     auth.send(&lines);
 }

@@ -1,0 +1,143 @@
+//! Lookups without a usable backend: they wait, and fail at their deadline.
+
+use std::time::Duration;
+
+use crate::rig::peer::host;
+use crate::rig::{EchoAuth, Homing, Peer, Site, clock};
+
+const NOWHERE: &str = "proxy|director_tag=nowhere";
+
+fn start(timeout: &str) -> Homing {
+    let homing = Site::new()
+        .set("lookup_timeout", timeout)
+        .arg("--cores=1")
+        .start();
+    EchoAuth::spawn(&homing.site.path("auth-login"), false);
+    homing
+}
+
+#[test]
+fn a_lookup_without_backend_fails_at_its_deadline_and_holds_no_other() {
+    let homing = start("\"2 s\"");
+    let mut client = Peer::login(&homing.login());
+    let begin = clock::now();
+    client.send(format!(
+        "AUTH\t7\tPLAIN\tservice=imap\tsession=SeSSion/1\tsay=user=Ann*sep|{NOWHERE}\n"
+    ));
+    for id in 8..30 {
+        let reply = client.ask(id, "user=bob|proxy");
+        assert!(reply.starts_with(&format!("OK\t{id}\t")) && host(&reply).is_some());
+    }
+    assert!(
+        begin.elapsed() < Duration::from_millis(1900),
+        "passed before it"
+    );
+    assert_eq!(homing.total("parked"), 1);
+    assert_eq!(client.line(), "FAIL\t7\tcode=temp_fail");
+    let waited = begin.elapsed();
+    assert!(waited >= Duration::from_secs(2), "{waited:?}");
+    assert!(waited < Duration::from_secs(4), "{waited:?}");
+    client.expect_silence(Duration::from_millis(200));
+    assert_eq!(homing.total("parked"), 0);
+    assert_eq!(homing.total("timed_out"), 1);
+    let log = homing.stop();
+    let line = log.lines().find(|line| line.contains("Timeout")).unwrap();
+    assert!(
+        line.contains(
+            "User Ann*sep host lookup failed: Timeout because no hosts - queued for 2 secs (Ring "
+        ),
+        "{line}"
+    );
+    // MD5 of "ann*sep" begins so.
+    let hash = u32::from_be_bytes(md5_head(b"ann*sep"));
+    assert!(
+        line.contains(&format!(", hash={hash}, tag=nowhere)")),
+        "{line}"
+    );
+    assert!(line.contains("Ring has never been synced"), "{line}");
+    assert!(line.contains("SeSSion/1"), "{line}");
+}
+
+fn md5_head(text: &[u8]) -> [u8; 4] {
+    use md5::Digest;
+    let digest = md5::Md5::digest(text);
+    [digest[0], digest[1], digest[2], digest[3]]
+}
+
+#[test]
+fn clients_that_leave_take_their_waiting_lookups_along() {
+    let homing = start("\"3 s\"");
+    for id in 0..300 {
+        let mut client = Peer::login(&homing.login());
+        client.request(1, &format!("user=u{id}|{NOWHERE}"));
+        client.request(2, &format!("user=v{id}|{NOWHERE}"));
+        assert!(host(&client.ask(3, "user=ann|proxy")).is_some());
+    }
+    homing.wait_connections(1);
+    assert_eq!(homing.total("parked"), 0);
+    std::thread::sleep(Duration::from_millis(3200));
+    assert_eq!(homing.total("timed_out"), 0, "nobody is told");
+    homing.stop();
+}
+
+#[test]
+fn waiting_lookups_are_bounded_and_their_end_holds_nobody() {
+    const WAIT: u32 = 100_000; // PARKED_MAX
+    let homing = start("\"15 s\"");
+    let mut client = Peer::login(&homing.login());
+    let mut other = Peer::login(&homing.login());
+    let mut failed = 0;
+    for batch in 0..=100 {
+        let first = batch * 1000 + 1;
+        for id in first..first + 1000 {
+            client.request(id, &format!("user=u{id}|{NOWHERE}"));
+        }
+        // Those that need not wait are served all along, in order.
+        client.request(0, "user=ann|proxy");
+        loop {
+            let line = client.line();
+            if host(&line).is_some() {
+                break;
+            }
+            assert!(line.ends_with("\tcode=temp_fail"), "{line}");
+            failed += 1;
+        }
+    }
+    assert_eq!(failed, 1000, "what is too much fails at once");
+    assert_eq!(homing.total("parked"), u64::from(WAIT));
+    // All end in the order in which they came, and the other client is served meanwhile.
+    let reader = std::thread::spawn(move || {
+        for id in 1..=WAIT {
+            assert_eq!(client.line(), format!("FAIL\t{id}\tcode=temp_fail"));
+        }
+    });
+    let mut longest = Duration::ZERO;
+    while !reader.is_finished() {
+        let asked = clock::now();
+        assert!(host(&other.ask(1, "user=bob|proxy")).is_some());
+        longest = longest.max(asked.elapsed());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    reader.join().unwrap();
+    assert!(longest < Duration::from_secs(3), "{longest:?}");
+    assert_eq!(homing.total("parked"), 0);
+    assert_eq!(homing.total("timed_out"), u64::from(WAIT) + 1000);
+    let log = homing.stop();
+    assert!(log.contains("too many lookups are waiting"), "{log}");
+    assert!(log.contains("similar lines left out before this one"));
+}
+
+#[test]
+fn a_userdb_lookup_without_backend_fails_temporarily() {
+    let homing = start("\"1 s\"");
+    let auth = crate::rig::listen(&homing.site.path("auth-userdb"));
+    let mut client = Peer::connect(&homing.site.path("userdb-socket"));
+    client.send("VERSION\t1\t0\nPASS\t5\tann\tservice=lmtp\n");
+    let mut upstream = auth.accept();
+    upstream.send("PASS\t5\tuser=ann\tproxy=y\tdirector_tag=none\n");
+    upstream.send("NOTFOUND\t6\nPASS\t7\tuser=ann\tproxy=y\n");
+    assert_eq!(client.line(), "NOTFOUND\t6");
+    assert!(host(&client.line()).is_some());
+    assert_eq!(client.line(), "FAIL\t5\tcode=temp_fail");
+    homing.stop();
+}

@@ -1,0 +1,134 @@
+//! How long a user keeps its place.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::time::Duration;
+
+use crate::rig::peer::host;
+use crate::rig::{EchoAuth, Homing, Peer, Site, wait_until};
+
+fn start() -> Homing {
+    let homing = Site::new().set("director_user_expire", "\"10 s\"").start();
+    EchoAuth::spawn(&homing.site.path("auth-login"), false);
+    homing
+}
+
+#[test]
+fn users_stay_while_sessions_are_alive_and_go_when_not() {
+    let homing = start();
+    let mut client = Peer::login(&homing.login());
+    let names = [
+        "fifo",
+        "sock",
+        "t\x01tab",
+        "cut",
+        "behind-long",
+        "left1",
+        "left2",
+    ];
+    let ask = |client: &mut Peer, name: &str| {
+        let reply = client.ask(1, &format!("user={name}|proxy"));
+        host(&reply).expect("a backend").to_owned()
+    };
+    let before: Vec<String> = names.iter().map(|name| ask(&mut client, name)).collect();
+    assert_eq!(homing.users(), 7);
+    let mut fifo = OpenOptions::new()
+        .write(true)
+        .open(homing.site.path("notify-fifo"))
+        .unwrap();
+    let mut sock = Peer::connect(&homing.site.path("notify-socket"));
+    let mut long = Peer::connect(&homing.site.path("notify-socket"));
+    for second in 0..14 {
+        std::thread::sleep(Duration::from_secs(1));
+        fifo.write_all(b"fifo\nnobody\n").unwrap();
+        sock.send("sock\nt\x01tab\n");
+        // Every writer has its own half lines.
+        long.send(if second % 2 == 0 { "c" } else { "ut\n" });
+        let mut writer = Peer::connect(&homing.site.path("notify-socket"));
+        writer.send([&vec![b'x'; 3000][..], b"\nbehind-long\n"].concat());
+    }
+    assert_eq!(homing.users(), 5, "nobody else is left");
+    assert!(homing.total("keep_alives_skipped") >= 14);
+    for (name, before) in names.iter().zip(&before).take(5) {
+        assert_eq!(&ask(&mut client, name), before);
+    }
+    // Nobody keeps them alive any more.
+    std::thread::sleep(Duration::from_secs(12));
+    wait_until("all have expired", || homing.users() == 0);
+    let state = homing.state();
+    let users = state.iter().find(|line| line.contains("users:")).unwrap();
+    assert!(
+        users.contains("users: total=0 backend 10.2.0.1=0 backend 10.2.0.2=0"),
+        "{users}"
+    );
+    homing.stop();
+}
+
+#[test]
+fn keep_alive_lines_may_be_cut_anywhere_by_any_number_of_writers() {
+    let homing = start();
+    let text = b"\x01tname\nan\x011n\n\n\x01\n";
+    let count = || homing.total("keep_alives");
+    let mut expected = 0;
+    let mut writers: Vec<Peer> = (0..50)
+        .map(|_| Peer::connect(&homing.site.path("notify-socket")))
+        .collect();
+    for byte in text {
+        for writer in &mut writers {
+            writer.send([*byte]);
+        }
+    }
+    expected += 50 * 4;
+    wait_until("all lines are counted", || count() == expected);
+    for cut in 1..text.len() {
+        let writer = &mut writers[cut % 50];
+        writer.send(&text[..cut]);
+        std::thread::sleep(Duration::from_millis(1));
+        writer.send(&text[cut..]);
+        expected += 4;
+    }
+    wait_until("all lines are counted", || count() == expected);
+    // 1023 bytes and the LF fit, one more is skipped, wherever it is cut.
+    for (length, good) in [(1023, 1), (1024, 0), (200_000, 0)] {
+        let line = [&vec![b'x'; length][..], b"\nann\n"].concat();
+        for piece in [line.len(), 1000] {
+            for part in line.chunks(piece) {
+                writers[0].send(part);
+            }
+            expected += good + 1;
+        }
+    }
+    wait_until("all lines are counted", || count() == expected);
+    assert_eq!(homing.total("keep_alives_skipped"), 4);
+    let log = homing.stop();
+    assert!(log.contains("longer than 1024 bytes skipped"));
+}
+
+#[test]
+fn a_fifo_written_in_packets_is_read_to_its_end() {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let homing = start();
+    let mut fifo = OpenOptions::new()
+        .write(true)
+        .open(homing.site.path("notify-fifo"))
+        .unwrap();
+    fcntl(&fifo, FcntlArg::F_SETFL(OFlag::O_DIRECT)).unwrap();
+    for round in 1..=50 {
+        for _ in 0..10 {
+            fifo.write_all(b"ann\n").unwrap();
+        }
+        wait_until("all packets are read", || {
+            homing.total("keep_alives") == round * 10
+        });
+    }
+    // Writers come and go; no process blocks in opening it.
+    for _ in 0..100 {
+        let mut fifo = OpenOptions::new()
+            .write(true)
+            .open(homing.site.path("notify-fifo"))
+            .unwrap();
+        fifo.write_all(b"ann\n").unwrap();
+    }
+    wait_until("all lines are read", || homing.total("keep_alives") == 600);
+    homing.stop();
+}
