@@ -17,7 +17,7 @@ pub const MAX_BACKENDS: usize = 65_534;
 
 /// Most virtual nodes of one backend. Dovecot's administrators can set 1000; what other directors
 /// send has no limit there, and one line could make the ring take gigabytes.
-pub const MAX_VHOSTS: u32 = 1_000_000;
+pub const MAX_VHOSTS: u32 = crate::wire::ring::MAX_VHOSTS;
 
 /// Most virtual nodes of all backends together, for the same reason: about 240 MiB while rings are
 /// built, 110 MiB afterwards. It is what 16,000 backends with 1000 each need.

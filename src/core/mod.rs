@@ -23,12 +23,13 @@ pub mod admission;
 pub mod backends;
 pub mod director;
 pub mod hash_ring;
-pub mod ip_text;
 pub mod lookup;
 pub mod parking;
 pub mod snapshot;
 pub mod user_hash;
 pub mod users;
+
+pub use crate::wire::ip_text;
 
 /// First 32 bits of MD5 over the expanded `director_username_hash`; never 0
 /// (docs/protocol/placement.md, user hash).
