@@ -53,8 +53,7 @@ impl Members {
     /// Who should be this director's left; `None`: there is no other.
     pub fn preferred_left(&self) -> Option<DirectorId> {
         self.walk()
-            .filter(|member| !member.removed)
-            .last()
+            .rfind(|member| !member.removed)
             .map(|member| member.id)
     }
 

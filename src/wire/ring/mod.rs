@@ -240,7 +240,8 @@ pub struct Sync {
     pub seq: u32,
     /// Lowest minor version met so far. 0: a line of three fields, and to be forwarded as one.
     pub minor: u32,
-    /// When this copy was sent by its director. `None` in lines without it: take the present time.
+    /// When this copy was sent by its director. `None` in lines without it: take the present time,
+    /// also before it is forwarded.
     pub time: Option<u32>,
     /// The director's hosts hash; 0: unknown.
     pub hosts_hash: u32,

@@ -61,8 +61,8 @@ impl Kind {
 }
 
 impl<'a> Received<'a> {
-    /// Whether this is a USER-WEAK or USER-KILLED-EVERYWHERE, whose duplicates mean something.
-    pub fn duplicates_count(&self) -> bool {
+    /// Whether the fields are looked at even in a duplicate: USER-WEAK and USER-KILLED-EVERYWHERE.
+    pub fn is_read_when_duplicate(&self) -> bool {
         matches!(self.kind, Kind::UserWeak | Kind::UserKilledEverywhere)
     }
 

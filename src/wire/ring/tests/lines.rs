@@ -272,7 +272,7 @@ fn the_origin_of_garbage_is_known() {
         seq: 4,
     };
     assert_eq!(received.origin, origin);
-    assert!(!received.duplicates_count());
+    assert!(!received.is_read_when_duplicate());
     assert!(received.order().is_err());
 }
 
