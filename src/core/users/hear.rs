@@ -302,12 +302,10 @@ fn choose(
     }
 }
 
-/// Two directors decided differently: the lower address wins, whoever was first. A backend that is
-/// gone loses; all others have an address of their own.
+/// Two directors decided differently: the lower address wins, whoever was first.
 fn lower(ours: BackendSlot, theirs: BackendSlot, snapshot: &Snapshot) -> BackendSlot {
     match (snapshot.backend(ours), snapshot.backend(theirs)) {
         (Some(a), Some(b)) if ip_order(b.ip, a.ip).is_lt() => theirs,
-        (None, Some(_)) => theirs,
         _ => ours,
     }
 }

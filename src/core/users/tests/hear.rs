@@ -389,11 +389,12 @@ fn an_entry() -> impl Strategy<Value = Option<Entry>> {
 proptest! {
     #[test]
     fn what_is_heard_never_harms(before in an_entry(), lines in prop::collection::vec(a_line(), 1..8)) {
+        let world = world();
         let mut shard = before.map_or_else(|| Shard::new(5), shard_with);
         for line in lines {
             let before = shard.table.get(USER).copied();
             let over = line.stamp.is_some_and(|stamp| stamp.0 + 60 <= NOW);
-            let hearing = shard.hear(line, Wall(NOW), &world(), || Ok(()));
+            let hearing = shard.hear(line, Wall(NOW), &world, || Ok(()));
             shard.check_invariants(0);
             let after = shard.table.get(USER).copied();
             if over {
@@ -412,7 +413,7 @@ proptest! {
                 prop_assert!(!hearing.forced || after.backend() == line.backend);
             }
             // The same line again is no news, unless it asks for our opinion.
-            let again = shard.hear(line, Wall(NOW), &world(), || Ok(()));
+            let again = shard.hear(line, Wall(NOW), &world, || Ok(()));
             let answers = line.weak && !after.is_weak();
             let disagrees = line.backend != after.backend() && !after.is_killing();
             prop_assert!(again.outcome == Outcome::Unchanged || answers || disagrees);
