@@ -17,7 +17,7 @@ pub const MAX_BACKENDS: usize = 65_534;
 
 /// Most virtual nodes of one backend. Dovecot's administrators can set 1000; what other directors
 /// send has no limit there, and one line could make the ring take gigabytes.
-pub const MAX_VHOSTS: u32 = 1_000_000;
+pub const MAX_VHOSTS: u32 = crate::wire::ring::MAX_VHOSTS;
 
 /// Most virtual nodes of all backends together, for the same reason: about 240 MiB while rings are
 /// built, 110 MiB afterwards. It is what 16,000 backends with 1000 each need.
@@ -84,6 +84,8 @@ pub struct Backend {
     pub down: bool,
     /// When `down` last changed; 0: never.
     pub last_updown_change: Wall,
+    /// Changed since the ring was last synced: another change meanwhile may cross this one.
+    pub desynced: bool,
     /// What user entries and hash rings call it.
     pub slot: BackendSlot,
 }
@@ -153,7 +155,7 @@ impl Backends {
             return Err(BackendError::Exists(new.ip));
         };
         let points = self.points_with(new.ip, 0, new.vhosts)?;
-        if self.free.is_empty() && self.slots.len() == MAX_BACKENDS {
+        if !self.has_free_slot() {
             return Err(BackendError::TooManyBackends(new.ip));
         }
         let tag = self.intern_tag(new.tag)?;
@@ -165,6 +167,7 @@ impl Backends {
             vhosts: new.vhosts,
             down: false,
             last_updown_change: Wall(0),
+            desynced: false,
             slot,
         };
         self.list.insert(index, backend);
@@ -229,6 +232,30 @@ impl Backends {
         self.points -= u64::from(backend.vhosts);
         self.check_invariants();
         Ok(backend)
+    }
+
+    /// Gives the backend another slot, and so forgets all its users at once, under whatever tag they
+    /// are filed. The old slot is returned; it is retired as after [`Backends::remove`].
+    ///
+    /// # Errors
+    /// `Unknown`, `TooManyBackends`.
+    pub fn drop_users(&mut self, ip: IpAddr) -> Result<BackendSlot, BackendError> {
+        let index = self.known(ip)?;
+        if !self.has_free_slot() {
+            return Err(BackendError::TooManyBackends(ip));
+        }
+        let slot = self.allocate_slot(ip);
+        let old = std::mem::replace(&mut self.list[index].slot, slot);
+        self.slots[usize::from(old.0)] = SlotState::Retired;
+        self.check_invariants();
+        Ok(old)
+    }
+
+    /// The ring is synced: no change is under way any more.
+    pub fn all_synced(&mut self) {
+        for backend in &mut self.list {
+            backend.desynced = false;
+        }
     }
 
     /// Lets a new backend have the slot of a removed one. For the caller to call when no user entry
@@ -365,6 +392,10 @@ impl Backends {
         assert!(points <= MAX_POINTS);
     }
 
+    fn has_free_slot(&self) -> bool {
+        !self.free.is_empty() || self.slots.len() < MAX_BACKENDS
+    }
+
     fn position(&self, ip: IpAddr) -> Result<usize, usize> {
         self.list
             .binary_search_by(|backend| ip_order(backend.ip, ip))
@@ -427,6 +458,10 @@ pub(super) fn fold(bytes: &[u8]) -> u32 {
         hash ^ (top >> 24) ^ top
     })
 }
+
+mod merge;
+
+pub use merge::{HostLine, Merged, Teller};
 
 #[cfg(test)]
 #[path = "backends_tests.rs"]

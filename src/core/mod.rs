@@ -10,6 +10,7 @@
 //! | [`ip_text`] | how an address is written, and compared |
 //! | [`backends`] | the list of backends, its hash, its slots |
 //! | [`director`] | what is decided once for all cores |
+//! | [`members`] | the directors of a ring, in their order |
 //! | [`hash_ring`] | which backend a new user gets |
 //! | [`admission`] | how many new users are let in |
 //! | [`snapshot`] | what every lookup reads: backends, rings, ring state |
@@ -23,12 +24,14 @@ pub mod admission;
 pub mod backends;
 pub mod director;
 pub mod hash_ring;
-pub mod ip_text;
 pub mod lookup;
+pub mod members;
 pub mod parking;
 pub mod snapshot;
 pub mod user_hash;
 pub mod users;
+
+pub use crate::wire::ip_text;
 
 /// First 32 bits of MD5 over the expanded `director_username_hash`; never 0
 /// (docs/protocol/placement.md, user hash).

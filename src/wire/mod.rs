@@ -2,4 +2,6 @@
 //! who is at fault. No panic and no unbounded memory on any input.
 
 pub mod auth;
+pub mod ip_text;
 pub mod line;
+pub mod ring;

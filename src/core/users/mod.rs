@@ -4,10 +4,12 @@
 //! shard everything is a total function of (entry, event, now, snapshot).
 
 mod entry;
+mod hear;
 mod shard;
 mod table;
 
 pub use entry::Entry;
+pub use hear::{Audience, Heard, Hearing, Outcome, Tell, WeakCopy};
 pub use shard::{Decision, Login, Note, Refreshed, Shard};
 pub use table::Table;
 
@@ -61,6 +63,11 @@ impl Expiry {
     /// runs a little ahead, may have forgotten it.
     pub fn is_near(self, stamp: Wall, now: Wall) -> bool {
         stamp.0 + self.expire.saturating_sub(self.near) < now.0
+    }
+
+    /// Whether a user refreshed at `stamp` was here so lately that nobody can have forgotten it.
+    pub fn is_recent(self, stamp: Wall, now: Wall) -> bool {
+        stamp.0 + self.expire / 2 >= now.0
     }
 
     fn is_weak_over(self, stamp: Wall, now: Wall) -> bool {

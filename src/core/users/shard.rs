@@ -8,7 +8,7 @@ use crate::core::{BackendSlot, DelayReason, Refusal, UserHash, UserKey, Wall};
 /// A part of the user table with the users per backend counted.
 #[derive(Debug)]
 pub struct Shard {
-    table: Table,
+    pub(super) table: Table,
     /// Users on each backend slot; grows to the highest slot used.
     users: Vec<u32>,
 }
@@ -116,14 +116,14 @@ impl Shard {
                 self.remove(key);
                 Login {
                     removed: 1,
-                    ..self.unknown(key, now, snapshot, admit)
+                    ..self.place(key, now, snapshot, admit)
                 }
             }
-            None => self.unknown(key, now, snapshot, admit),
+            None => self.place(key, now, snapshot, admit),
         }
     }
 
-    fn unknown(
+    fn place(
         &mut self,
         key: UserKey,
         now: Wall,
@@ -182,18 +182,31 @@ impl Shard {
     }
 
     pub(super) fn insert(&mut self, entry: Entry) {
-        let slot = usize::from(entry.backend().0);
+        self.count(entry.backend());
+        self.table.insert(entry);
+    }
+
+    pub(super) fn remove(&mut self, key: UserKey) {
+        if let Some(entry) = self.table.remove(key) {
+            self.users[usize::from(entry.backend().0)] -= 1;
+        }
+    }
+
+    /// An entry has been pointed from one backend to another.
+    pub(super) fn recount(&mut self, before: BackendSlot, after: BackendSlot) {
+        if before == after {
+            return;
+        }
+        self.users[usize::from(before.0)] -= 1;
+        self.count(after);
+    }
+
+    fn count(&mut self, backend: BackendSlot) {
+        let slot = usize::from(backend.0);
         if self.users.len() <= slot {
             self.users.resize(slot + 1, 0);
         }
         self.users[slot] += 1;
-        self.table.insert(entry);
-    }
-
-    fn remove(&mut self, key: UserKey) {
-        if let Some(entry) = self.table.remove(key) {
-            self.users[usize::from(entry.backend().0)] -= 1;
-        }
     }
 
     /// S4: the counts per backend equal the table; the table is in order; every entry belongs to
@@ -261,7 +274,7 @@ fn refresh(entry: &mut Entry, now: Wall, snapshot: &Snapshot) -> Note {
 
 /// Whether the entry still counts: its backend exists, and its time is not over. A user that is
 /// being moved does not expire; a weak one does 30 s late.
-fn is_live(entry: &Entry, now: Wall, snapshot: &Snapshot) -> bool {
+pub(super) fn is_live(entry: &Entry, now: Wall, snapshot: &Snapshot) -> bool {
     if !snapshot.has_backend(entry.backend()) {
         return false;
     }

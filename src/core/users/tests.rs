@@ -1,6 +1,7 @@
 //! The user table against a plain map, and a shard against the documented rules.
 
 mod expiry;
+mod hear;
 mod login;
 mod sessions;
 mod table;

@@ -1,0 +1,146 @@
+//! What is remembered of one director.
+
+use std::collections::VecDeque;
+
+use super::{BACK_OFF, SHORT_LIVED};
+use crate::core::Mono;
+use crate::wire::ring::DirectorId;
+
+/// Most copies of one USER-WEAK that are passed on. A healthy ring shows every director two, one
+/// from each side; a line whose issuer has left would otherwise go round for ever.
+const WEAK_COPIES: u8 = 4;
+
+/// USER-WEAK lines of one director whose copies are counted; those are all that it can have under
+/// way at one time, unless thousands of users come near their end in one second.
+const WEAK_LINES: usize = 4096;
+
+/// One director.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Who it is.
+    pub id: DirectorId,
+    /// Highest sequence number taken from it; of this director, the last one given out.
+    pub last_seq: u32,
+    /// Round of its last SYNC.
+    pub last_sync_seq: u32,
+    /// Its clock in that SYNC.
+    pub last_sync_time: u64,
+    /// How many copies of that SYNC came.
+    pub last_sync_count: u32,
+    /// The hosts hash of its last SYNC that was not ours; 0: they agreed.
+    pub desynced_hosts_hash: u32,
+    /// Its newest SYNC that could not be forwarded, as there is no right.
+    pub parked: Option<Parked>,
+    /// It is being removed from the ring.
+    pub removed: bool,
+    /// When it could not be reached.
+    network_failure: Option<Mono>,
+    /// When it sent garbage.
+    protocol_failure: Option<Mono>,
+    /// Copies of its USER-WEAK lines that were passed on, in order of their numbers.
+    weak: VecDeque<(u32, u8)>,
+}
+
+/// A SYNC that waits for a right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parked {
+    /// Round.
+    pub seq: u32,
+    /// Lowest minor version so far, ours included.
+    pub minor: u32,
+    /// Its director's clock.
+    pub time: u32,
+    /// Its director's hosts hash.
+    pub hosts_hash: u32,
+}
+
+impl Member {
+    /// A director of whom nothing is known.
+    pub fn new(id: DirectorId) -> Member {
+        Member {
+            id,
+            last_seq: 0,
+            last_sync_seq: 0,
+            last_sync_time: 0,
+            last_sync_count: 0,
+            desynced_hosts_hash: 0,
+            parked: None,
+            removed: false,
+            network_failure: None,
+            protocol_failure: None,
+            weak: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn restarted(&mut self) {
+        self.last_seq = 0;
+        self.last_sync_seq = 0;
+        self.last_sync_time = 0;
+        self.last_sync_count = 0;
+        self.weak.clear();
+    }
+
+    /// It could not be connected to.
+    pub fn network_failed(&mut self, now: Mono) {
+        self.network_failure = Some(now);
+    }
+
+    /// It sent garbage.
+    pub fn protocol_failed(&mut self, now: Mono) {
+        self.protocol_failure = Some(now);
+    }
+
+    /// A connection to it ended by itself: by EOF, a read error, or a timeout. That is a failure if
+    /// it was established for less than 40 s, or never.
+    pub fn connection_lost(&mut self, established: Option<Mono>, now: Mono) {
+        if established.is_none_or(|since| now.since(since) < SHORT_LIVED) {
+            self.network_failed(now);
+        }
+    }
+
+    /// It is there: forgets that it could not be reached.
+    pub fn reached(&mut self) {
+        self.network_failure = None;
+    }
+
+    pub(super) fn forgive(&mut self) {
+        self.network_failure = None;
+        self.protocol_failure = None;
+    }
+
+    /// Whether it sent garbage less than a minute ago.
+    pub fn sent_garbage_lately(&self, now: Mono) -> bool {
+        is_recent(self.protocol_failure, now)
+    }
+
+    /// Whether it may be dialled.
+    pub fn may_be_dialled(&self, now: Mono) -> bool {
+        !self.removed
+            && !is_recent(self.network_failure, now)
+            && !is_recent(self.protocol_failure, now)
+    }
+
+    /// Whether a USER-WEAK line of this director may be passed on once more.
+    pub fn pass_weak(&mut self, seq: u32) -> bool {
+        match self.weak.binary_search_by_key(&seq, |line| line.0) {
+            Ok(at) => {
+                let copies = &mut self.weak[at].1;
+                *copies = copies.saturating_add(1);
+                *copies <= WEAK_COPIES
+            }
+            // Older than all that are counted, and there are too many to count.
+            Err(0) if self.weak.len() == WEAK_LINES => false,
+            Err(at) => {
+                self.weak.insert(at, (seq, 1));
+                if self.weak.len() > WEAK_LINES {
+                    self.weak.pop_front();
+                }
+                true
+            }
+        }
+    }
+}
+
+fn is_recent(stamp: Option<Mono>, now: Mono) -> bool {
+    stamp.is_some_and(|stamp| now.since(stamp) < BACK_OFF)
+}
