@@ -284,6 +284,9 @@ fn a_user_who_lives_elsewhere_is_taken_from_auth_between_two_lines() {
     let homing = Site::new().start();
     let mut pair = pair(&homing);
     pair.auth.take(HELLO.len());
+    // Only auth of 1.4 and later confirms a CANCEL.
+    pair.auth.send("VERSION\t1\t4\n");
+    assert_eq!(pair.client.line(), "VERSION\t1\t4");
     let reply = "OK\t3\tuser=ann\tdirector_proxy_maybe\tpass=x\tlip=10.9.9.9\n";
     pair.client.send("AUTH\t3\tPLAIN\tresp=QUFB\nAUTH\t4\tPL");
     pair.auth
