@@ -19,6 +19,8 @@ impl Relay {
         let relay = Self(relay.spawn().unwrap());
         for _ in 0..500 {
             if directory.join("login").exists() {
+                // The path is there a moment before the socket listens.
+                std::thread::sleep(std::time::Duration::from_millis(100));
                 return relay;
             }
             std::thread::sleep(Duration::from_millis(10));
