@@ -11,6 +11,7 @@ use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 
 use crate::core::admission::{Rate, has_room};
+use crate::core::lookup::Socket;
 use crate::core::snapshot::Snapshot;
 use crate::core::users::{Login, Refreshed, SHARDS, Shard, shard_of};
 use crate::core::{Mono, Refusal, TagId, UserHash, UserKey, Wall};
@@ -43,6 +44,16 @@ pub struct Tunables {
     pub auth_userdb: UnixAddress,
     /// `lookup_timeout`, in nanoseconds.
     pub lookup_timeout: u64,
+}
+
+impl Tunables {
+    /// Auth's socket for connections of this type.
+    pub fn auth(&self, socket: Socket) -> &UnixAddress {
+        match socket {
+            Socket::Userdb => &self.auth_userdb,
+            Socket::Login | Socket::Authreply => &self.auth_login,
+        }
+    }
 }
 
 /// A core's own view of the tunables.

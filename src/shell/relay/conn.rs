@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::core::lookup::Socket;
 use crate::core::parking::Place;
 use crate::core::{Mono, lookup::Local};
-use crate::shell::io::Backlog;
+use crate::shell::io::{Backlog, Read, receive};
 use crate::wire::auth::{About, MAX_LINE, Request, parse_about, parse_request};
 use crate::wire::line::{Splitter, number};
 
@@ -72,6 +72,17 @@ impl Side {
         if short && !self.hung_up {
             self.readable = false;
         }
+    }
+
+    /// Reads what is there, and notes whether that was all.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Read {
+        let read = receive(self.fd.as_fd(), buffer);
+        match read {
+            Read::End => {}
+            Read::Empty => self.was_read(true),
+            Read::Bytes(count) => self.was_read(count < buffer.len()),
+        }
+        read
     }
 
     /// Whether so much waits for this peer that nothing more should be read for it.

@@ -7,7 +7,7 @@ use crate::core::Mono;
 use crate::core::lookup::Socket;
 use crate::shell::clock;
 use crate::shell::epoll::Interest;
-use crate::shell::io::{Read, is_at_end, read, receive};
+use crate::shell::io::{Read, is_at_end, read};
 use crate::wire::auth::MAX_LINE;
 use crate::wire::line::{fields, push_number};
 
@@ -134,14 +134,10 @@ fn from_client(conn: &mut Conn, socket: Socket, id: ConnId, cx: &mut Context) ->
     if auth.is_slow() {
         return true;
     }
-    match receive(conn.client.fd(), &mut cx.scratch) {
+    match conn.client.receive(&mut cx.scratch) {
         Read::End => false,
-        Read::Empty => {
-            conn.client.was_read(true);
-            true
-        }
+        Read::Empty => true,
         Read::Bytes(count) => {
-            conn.client.was_read(count < cx.scratch.len());
             let bytes = &cx.scratch[..count];
             conn.tap.feed(bytes);
             // Auth being gone shows when it is read from; what it said last is passed on first.
@@ -159,11 +155,7 @@ fn dial(conn: &mut Conn, socket: Socket, id: ConnId, cx: &mut Context) -> bool {
         Upstream::Dialling { next, .. } if next > cx.now => return true,
         _ => {}
     }
-    let address = match socket {
-        Socket::Userdb => &cx.tunables.load().auth_userdb,
-        Socket::Login | Socket::Authreply => &cx.tunables.load().auth_login,
-    };
-    let error = match address.connect() {
+    let error = match cx.tunables.load().auth(socket).connect() {
         Ok(fd) => {
             let side = Side::new(fd);
             if let Err(error) = cx.epoll.add(side.fd(), id.token(true), Interest::Stream) {
@@ -213,15 +205,11 @@ fn from_auth(conn: &mut Conn, id: ConnId, cx: &mut Context) -> FromAuth {
     if !auth.readable || conn.client.is_slow() {
         return FromAuth::Open;
     }
-    let count = match receive(auth.fd(), &mut cx.scratch) {
+    let count = match auth.receive(&mut cx.scratch) {
         Read::End => return FromAuth::Ended,
-        Read::Empty => {
-            auth.was_read(true);
-            return FromAuth::Open;
-        }
+        Read::Empty => return FromAuth::Open,
         Read::Bytes(count) => count,
     };
-    auth.was_read(count < cx.scratch.len());
     if lines_of_replies(conn, count, id, cx) {
         FromAuth::Open
     } else {
@@ -293,14 +281,10 @@ fn from_authreply_client(conn: &mut Conn, id: ConnId, cx: &mut Context) -> bool 
     if conn.client.is_slow() {
         return true;
     }
-    match receive(conn.client.fd(), &mut cx.scratch) {
+    match conn.client.receive(&mut cx.scratch) {
         Read::End => false,
-        Read::Empty => {
-            conn.client.was_read(true);
-            true
-        }
+        Read::Empty => true,
         Read::Bytes(count) => {
-            conn.client.was_read(count < cx.scratch.len());
             lines_of_replies(conn, count, id, cx) && conn.role != Role::Authreply(Greeting::Refused)
         }
     }

@@ -86,12 +86,7 @@ impl Context {
             Socket::Userdb => "auth_userdb_path",
             Socket::Login | Socket::Authreply => "auth_login_path",
         };
-        let tunables = self.tunables.load();
-        let address = match socket {
-            Socket::Userdb => &tunables.auth_userdb,
-            Socket::Login | Socket::Authreply => &tunables.auth_login,
-        };
-        let path: &Path = address.path();
+        let path: &Path = self.tunables.load().auth(socket).path();
         tracing::error!(
             "connect({}) failed: {error}; is Dovecot's auth running, and is {setting} right?{}",
             path.display(),
