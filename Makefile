@@ -19,6 +19,8 @@ test:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
+	$(CARGO) clippy --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz-lint -- -D warnings
 
 # Licences, duplicate versions and sources. Advisories besides, where GitHub can be reached: cargo deny check.
 deny:

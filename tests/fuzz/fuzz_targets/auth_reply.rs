@@ -9,7 +9,7 @@ use homing::core::hash_ring::HashRing;
 use homing::core::lookup::{
     Answer, Local, Socket, answer, question, suffix, write_answer, write_failure,
 };
-use homing::core::snapshot::{BackendView, Snapshot};
+use homing::core::snapshot::{BackendView, Snapshot, tag_ids};
 use homing::core::user_hash::Template;
 use homing::core::users::Expiry;
 use homing::core::{BackendSlot, UserHash};
@@ -33,7 +33,10 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     rings: vec![HashRing::build(
         [([127, 0, 0, 1].into(), 1, BackendSlot(0))].into_iter(),
     )],
-    tags: vec![Box::default()],
+    tags: tag_ids(
+        std::iter::empty(),
+        ahash::RandomState::with_seeds(1, 2, 3, 4),
+    ),
 });
 
 // Input: the socket type in one byte, what the request said, LF, the reply.
