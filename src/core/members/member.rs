@@ -33,6 +33,8 @@ pub struct Member {
     pub parked: Option<Parked>,
     /// It is being removed from the ring.
     pub removed: bool,
+    /// When it was dialled last.
+    pub last_dialled: Option<Mono>,
     /// When it could not be reached.
     network_failure: Option<Mono>,
     /// When it sent garbage.
@@ -66,6 +68,7 @@ impl Member {
             desynced_hosts_hash: 0,
             parked: None,
             removed: false,
+            last_dialled: None,
             network_failure: None,
             protocol_failure: None,
             weak: VecDeque::new(),

@@ -23,7 +23,7 @@ pub use sync::{OwnRound, OwnSync, SyncVerdict};
 /// real ones have a handful; a peer that names new ones all day must not fill the memory.
 pub const MAX_MEMBERS: usize = 1024;
 
-const SECOND: u64 = 1_000_000_000;
+const SECOND: u64 = Mono::SECOND;
 /// How long a director that failed is not dialled, and one that sent garbage not accepted.
 const BACK_OFF: u64 = 60 * SECOND;
 /// A connection that was lost sooner counts as one that failed.

@@ -140,12 +140,12 @@ impl Shard {
             return Login::of(Decision::Refuse(refusal), Note::None);
         }
         let mut entry = Entry::new(key, backend, now);
-        entry.set_queued(!snapshot.alone);
+        entry.set_queued(snapshot.tell);
         self.insert(entry);
-        let note = if snapshot.alone {
-            Note::None
-        } else {
+        let note = if snapshot.tell {
             Note::Announce
+        } else {
+            Note::None
         };
         Login {
             created: true,
@@ -265,7 +265,7 @@ fn refresh(entry: &mut Entry, now: Wall, snapshot: &Snapshot) -> Note {
         return Note::None;
     }
     entry.set_stamp(now);
-    if snapshot.alone || entry.is_queued() {
+    if !snapshot.tell || entry.is_queued() {
         return Note::None;
     }
     entry.set_queued(true);
