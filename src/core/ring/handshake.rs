@@ -1,4 +1,4 @@
-//! What two directors tell each other when they meet (docs/protocol/ring.md, handshake).
+//! What two directors tell each other when they meet (docs/protocol/ring.md, connections).
 
 use super::event::Level;
 use super::{ConnId, Event, Ring, Table};

@@ -1,5 +1,5 @@
 //! Who is left and right: accepting, dialling, CONNECT, closing, being alone
-//! (docs/protocol/ring.md, left and right, connections).
+//! (docs/protocol/ring.md, left and right).
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What operators order (docs/protocol/ring.md, hosts, moves, members).
+//! What operators order (docs/protocol/ring.md, hosts).
 
 use std::net::IpAddr;
 

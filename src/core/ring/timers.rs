@@ -1,4 +1,4 @@
-//! Everything that happens because time passes (docs/protocol/ring.md, times).
+//! Everything that happens because time passes (docs/protocol/ring.md, connections).
 
 use super::conn::Due;
 use super::event::Level;
