@@ -36,6 +36,8 @@ pub(super) struct Conn {
     pub stage: Stage,
     /// 0 before VERSION.
     pub peer_minor: u32,
+    /// Extensions of Homing that the peer knows.
+    pub homing: u32,
     pub splitter: Splitter,
     /// To be taken by the driver.
     pub out: Vec<u8>,
@@ -76,6 +78,7 @@ impl Conn {
             connected: role == Role::Acceptor,
             stage: Stage::Version,
             peer_minor: 0,
+            homing: 0,
             splitter: Splitter::default(),
             out: Vec::new(),
             unsent: 0,

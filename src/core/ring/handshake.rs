@@ -4,7 +4,9 @@ use super::event::Level;
 use super::{ConnId, Event, Ring, Table};
 use crate::core::backends::{HostLine, Merged};
 use crate::core::users::{Entry, SHARDS};
-use crate::wire::ring::{Command, HandUser, Hash, Host, MINOR_OPTIONS, MINOR_TAGS, Role};
+use crate::wire::ring::{
+    Command, DirectorId, HandUser, Hash, Host, MINOR_OPTIONS, MINOR_TAGS, Role,
+};
 
 /// Users are written until so many bytes wait; more when they are gone.
 const SLICE: usize = 128 * 1024;
@@ -12,7 +14,7 @@ const SLICE: usize = 128 * 1024;
 const CLOCK_DIFFERENCE: u64 = 1;
 
 impl Ring {
-    pub(super) fn version_received(&mut self, id: ConnId, minor: u32) {
+    pub(super) fn version_received(&mut self, id: ConnId, minor: u32, homing: u32) {
         let tags = self.director.backends();
         let tagged = tags
             .iter()
@@ -21,7 +23,11 @@ impl Ring {
             return;
         };
         conn.peer_minor = minor;
-        let dialler = conn.is_dialler();
+        conn.homing = homing;
+        let (dialler, director) = (conn.is_dialler(), conn.director);
+        if let Some(director) = director {
+            self.note_program(director, homing);
+        }
         if minor < MINOR_TAGS && tagged {
             return self.close(
                 id,
@@ -31,6 +37,13 @@ impl Ring {
         }
         if dialler {
             self.offer(id);
+        }
+    }
+
+    /// Which program a director is decides how soon it is dialled again.
+    pub(super) fn note_program(&mut self, director: DirectorId, homing: u32) {
+        if let Some(member) = self.members.get_mut(director) {
+            member.homing = homing > 0;
         }
     }
 
@@ -120,12 +133,7 @@ impl Ring {
         }
     }
 
-    pub(super) fn me_received(
-        &mut self,
-        id: ConnId,
-        who: crate::wire::ring::DirectorId,
-        time: Option<u64>,
-    ) {
+    pub(super) fn me_received(&mut self, id: ConnId, who: DirectorId, time: Option<u64>) {
         let Some((role, dialled)) = self.conns.get(id).map(|conn| (conn.role, conn.director))
         else {
             return;

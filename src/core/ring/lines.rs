@@ -69,7 +69,7 @@ impl Ring {
 
     fn command<T: Table>(&mut self, id: ConnId, command: &Command<'_>, table: &mut T) {
         match command {
-            Command::Version { minor } => self.version_received(id, *minor),
+            Command::Version { minor, homing } => self.version_received(id, *minor, *homing),
             Command::Me { id: who, time } => self.me_received(id, *who, *time),
             Command::Options => {}
             Command::HostHandStart(handshaked) => self.hosts_begin(id, *handshaked),

@@ -192,6 +192,9 @@ pub struct Limits {
     pub output_buffer: usize,
     /// A flush script is configured.
     pub flush_script: bool,
+    /// For attempts to reach others, which should come at other times than those of other directors;
+    /// at random, and only looked at in [`Ring::new`].
+    pub jitter: u64,
 }
 
 /// The machine. See the module's page.
@@ -240,7 +243,8 @@ impl Ring {
         limits: Limits,
         now: Now,
     ) -> Result<Ring, TooManyMembers> {
-        let members = Members::new(me, others)?;
+        let mut members = Members::new(me, others)?;
+        members.set_jitter(limits.jitter);
         let is_ring = members.iter().len() > 1;
         let standing = Standing {
             handshaked: !is_ring,
@@ -288,7 +292,7 @@ impl Ring {
     pub fn handle<T: Table>(&mut self, input: Input<'_>, now: Now, table: &mut T) {
         self.now = now;
         match input {
-            Input::Start => self.find_neighbours(),
+            Input::Start => self.members.begin_grace(now.mono),
             Input::Accepted { conn, source } => self.accepted(conn, source),
             Input::Connected(conn) => self.connected(conn),
             Input::DialFailed(conn) => self.dial_failed(conn),

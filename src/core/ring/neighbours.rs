@@ -8,7 +8,7 @@ use super::event::Level;
 use super::{ConnId, Event, Output, Ring};
 use crate::core::Mono;
 use crate::core::members::Unreachable;
-use crate::wire::ring::{Command, DirectorId, MINOR, Role};
+use crate::wire::ring::{Command, DirectorId, HOMING, MINOR, Role};
 
 /// Connections whose peer has not said who it is. Only listed addresses get so far; a director needs
 /// one, and a few more after it has lost some without our knowing.
@@ -18,8 +18,6 @@ const MAX_STRANGERS: usize = 64;
 const DIAL_PAUSE: u64 = Mono::SECOND;
 /// Pause between rounds of dialling in the first seconds.
 const GRACE_PAUSE: u64 = Mono::SECOND;
-/// Pause before the preferred right is dialled again.
-const PREFERRED_PAUSE: u64 = 30 * Mono::SECOND;
 /// A peer whose CONNECT was not followed is left after this long, so that it can close itself.
 const REFUSED_CONNECT_PAUSE: u64 = Mono::SECOND;
 
@@ -49,7 +47,11 @@ impl Ring {
             id: self.members.me(),
             time: Some(self.now.wall.0),
         };
-        self.send(id, &Command::Version { minor: MINOR });
+        let version = Command::Version {
+            minor: MINOR,
+            homing: HOMING,
+        };
+        self.send(id, &version);
         self.send(id, &me);
         self.stale = true;
     }
@@ -102,8 +104,7 @@ impl Ring {
             self.timers.reconnect = Some(last.after(DIAL_PAUSE));
             return;
         }
-        member.last_dialled = Some(now);
-        member.reached();
+        member.dialled(now);
         self.members.restarted(to);
         let id = self.next_conn();
         let conn = Conn::new(Role::Dialler, to.ip, Some(to), now);
@@ -155,9 +156,13 @@ impl Ring {
 
     pub(super) fn arm_preferred(&mut self) {
         let preferred = self.members.preferred_right();
-        let wanted = preferred.is_some() && self.right() != preferred;
-        let at = self.now.mono.after(PREFERRED_PAUSE);
-        self.timers.preferred = wanted.then(|| self.timers.preferred.unwrap_or(at));
+        let wanted = preferred.filter(|&preferred| self.right() != Some(preferred));
+        let now = self.now.mono;
+        self.timers.preferred = wanted.map(|preferred| {
+            let member = self.members.get(preferred);
+            let at = member.map_or(now, |member| member.try_again_at(now));
+            self.timers.preferred.unwrap_or(at)
+        });
     }
 
     /// ME on a connection that was accepted.
@@ -175,6 +180,8 @@ impl Ring {
         }
         if let Some(conn) = self.conns.get_mut(id) {
             conn.director = Some(who);
+            let homing = conn.homing;
+            self.note_program(who, homing);
         }
         match self
             .left

@@ -84,6 +84,7 @@ fn machine(node: usize, nodes: usize, backends: u8, now: Now) -> Ring {
         kick_delay: 2 * Mono::SECOND,
         output_buffer: 10 << 20,
         flush_script: false,
+        jitter: node as u64 * 7_919_000_001,
     };
     Ring::new(director, id(node), (0..nodes).map(id), limits, now).unwrap()
 }

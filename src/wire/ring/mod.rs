@@ -34,8 +34,12 @@ pub const MAX_LINE: usize = 1023;
 /// Most virtual nodes of a backend that a HOST line may ask for. Dovecot takes any number and builds
 /// its hash ring at once; its administrators can set 1000.
 pub const MAX_VHOSTS: u32 = 1_000_000;
+/// Extensions of Homing that this codec knows.
+pub const HOMING: u32 = 1;
 /// What OPTIONS must contain.
 const CONSISTENT_HASHING: &[u8] = b"consistent-hashing";
+/// What the field of VERSION begins with that tells a Homing director.
+const HOMING_FIELD: &[u8] = b"homing=";
 
 /// First minor version with OPTIONS: a director below it cannot join.
 pub const MINOR_OPTIONS: u32 = 5;
@@ -87,6 +91,9 @@ pub enum Command<'a> {
     Version {
         /// Minor version of the sender.
         minor: u32,
+        /// Extensions of Homing that the sender knows, by number; 0: it is another program. Those
+        /// ignore the field.
+        homing: u32,
     },
     /// Second line of both sides.
     Me {

@@ -7,8 +7,8 @@ use memchr::memchr;
 use super::error::shown;
 use super::fields::{Fields, split_word, text, time_of, u64_of};
 use super::{
-    CONSISTENT_HASHING, Command, Context, HandUser, Host, Load, MAJOR, MAX_LINE, MAX_VHOSTS,
-    MINOR_USER_TIME, Order, Origin, PROTOCOL, RingError, Role, Stage, Sync,
+    CONSISTENT_HASHING, Command, Context, HOMING_FIELD, HandUser, Host, Load, MAJOR, MAX_LINE,
+    MAX_VHOSTS, MINOR_USER_TIME, Order, Origin, PROTOCOL, RingError, Role, Stage, Sync,
 };
 
 /// A line, read as far as it is safe to read it at once.
@@ -237,7 +237,15 @@ fn version(fields: Fields<'_>) -> Result<Command<'_>, RingError> {
     if major != MAJOR {
         return Err(RingError::WrongMajor { major, minor });
     }
-    Ok(Command::Version { minor })
+    let mut homing = 0;
+    while let Some(field) = fields.optional() {
+        // Whatever else somebody adds is none of our business.
+        let level = field
+            .strip_prefix(HOMING_FIELD)
+            .and_then(crate::wire::line::number);
+        homing = level.unwrap_or(homing);
+    }
+    Ok(Command::Version { minor, homing })
 }
 
 fn me(fields: Fields<'_>) -> Result<Command<'_>, RingError> {

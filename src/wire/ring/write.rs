@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 use super::{
-    CONSISTENT_HASHING, Command, DirectorId, HandUser, Host, Load, MAJOR, MAX_LINE, MINOR_OPTIONS,
-    MINOR_STATE, MINOR_TAGS, MINOR_USER_TIME, Order, Origin, PROTOCOL, Sync,
+    CONSISTENT_HASHING, Command, DirectorId, HOMING_FIELD, HandUser, Host, Load, MAJOR, MAX_LINE,
+    MINOR_OPTIONS, MINOR_STATE, MINOR_TAGS, MINOR_USER_TIME, Order, Origin, PROTOCOL, Sync,
 };
 use crate::wire::ip_text::ip_text;
 use crate::wire::line::{escape_into, push_number};
@@ -56,11 +56,15 @@ impl Command<'_> {
 
     fn push(&self, versions: Versions, out: &mut Vec<u8>) {
         match self {
-            Command::Version { minor } => {
+            Command::Version { minor, homing } => {
                 word(b"VERSION", out);
                 raw(PROTOCOL, out);
                 number(MAJOR.into(), out);
                 number((*minor).into(), out);
+                if *homing > 0 {
+                    raw(HOMING_FIELD, out);
+                    push_number((*homing).into(), out);
+                }
             }
             Command::Me { id, time } => {
                 named(b"ME", *id, out);

@@ -75,7 +75,8 @@ fn a_handshake_line() -> BoxedStrategy<(Command<'static>, Stage)> {
     prop_oneof![
         (an_id(), prop::option::of(a_time()))
             .prop_map(|(id, time)| (Command::Me { id, time }, Stage::Me)),
-        any::<u32>().prop_map(|minor| (Command::Version { minor }, Stage::Version)),
+        (any::<u32>(), any::<u32>())
+            .prop_map(|(minor, homing)| { (Command::Version { minor, homing }, Stage::Version) }),
         Just((Command::Options, Stage::Handshake)),
         any::<bool>().prop_map(|flag| (Command::HostHandStart(flag), Stage::Handshake)),
         any::<bool>().prop_map(|flag| (Command::HostHandEnd(flag), Stage::Hosts)),
