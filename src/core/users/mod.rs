@@ -5,11 +5,13 @@
 
 mod entry;
 mod hear;
+mod moving;
 mod shard;
 mod table;
 
 pub use entry::Entry;
 pub use hear::{Audience, Heard, Hearing, Outcome, Tell, WeakCopy};
+pub use moving::{Ordered, Started};
 pub use shard::{Decision, Login, Note, Refreshed, Shard};
 pub use table::Table;
 

@@ -3,6 +3,7 @@
 mod expiry;
 mod hear;
 mod login;
+mod moving;
 mod sessions;
 mod table;
 
