@@ -11,6 +11,7 @@
 //! | [`backends`] | the list of backends, its hash, its slots |
 //! | [`director`] | what is decided once for all cores |
 //! | [`members`] | the directors of a ring, in their order |
+//! | [`moves`] | how a user moves to another backend, and everybody waits until it can |
 //! | [`hash_ring`] | which backend a new user gets |
 //! | [`admission`] | how many new users are let in |
 //! | [`snapshot`] | what every lookup reads: backends, rings, ring state |
@@ -26,6 +27,7 @@ pub mod director;
 pub mod hash_ring;
 pub mod lookup;
 pub mod members;
+pub mod moves;
 pub mod parking;
 pub mod snapshot;
 pub mod user_hash;
