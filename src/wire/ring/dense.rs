@@ -1,5 +1,5 @@
-//! Many users of one backend in one line, between Homing directors (docs/protocol/ring.md, between
-//! Homing directors): seven bytes a user where a `U` line takes some 35.
+//! Many users of one backend in one line: seven bytes a user where a `U` line takes some 35
+//! (docs/protocol/ring.md, between Homing directors).
 
 use std::borrow::Cow;
 use std::net::IpAddr;
