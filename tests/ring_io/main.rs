@@ -149,7 +149,7 @@ fn it_says_goodbye_and_tells_of_the_last_users_before() {
         client.line();
     }
     homing.signal(Signal::SIGTERM);
-    let lines = neighbour.to_the_end();
+    let lines = neighbour.until_the_end();
     for n in 0..200 {
         let told = format!("USER\t{}\t", hash(&format!("u{n}")));
         assert!(

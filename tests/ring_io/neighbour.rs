@@ -196,7 +196,7 @@ impl Neighbour {
     }
 
     /// Everything that was said up to the end of both connections.
-    pub fn to_the_end(mut self) -> Vec<String> {
+    pub fn until_the_end(mut self) -> Vec<String> {
         let end = clock::now() + SOON;
         while !(self.from_homing.ended && self.to_homing.ended) {
             self.pump();
