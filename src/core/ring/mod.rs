@@ -89,6 +89,9 @@ pub enum Input<'a> {
     DialFailed(ConnId),
     /// Bytes from the other end: what one read gave, of any length.
     Received(ConnId, &'a [u8]),
+    /// TLS has begun, for [`Output::Secure`] or because the dialler at the other end wanted it, and the
+    /// other side's certificate is that of a director at its address.
+    Secured(ConnId),
     /// The other end closed, or reading or writing failed. Not told for what [`Output::Close`] ended.
     Ended(ConnId),
     /// Bytes were written; so many that were taken from [`Ring::unwritten`] still wait.
@@ -152,6 +155,9 @@ pub enum Output {
     /// Connect to this director, from our own address; [`Input::Connected`] or
     /// [`Input::DialFailed`] is the answer.
     Dial(ConnId, DirectorId),
+    /// Begin TLS as its client: see [`crate::wire::ring::START_TLS`]. [`Input::Secured`] or
+    /// [`Input::Ended`] is the answer; nothing that comes before it is for the machine.
+    Secure(ConnId),
     /// Try once more to write `rest`, without waiting, and close.
     Close(ConnId, Vec<u8>),
     /// End sessions.
@@ -183,6 +189,17 @@ pub trait Table {
     fn room(&self) -> Result<(), Refusal>;
 }
 
+/// Whether connections to other directors are encrypted and authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Never.
+    Off,
+    /// Where the other side offers it too; Dovecot never does.
+    Offered,
+    /// Always: others are refused.
+    Required,
+}
+
 /// What the machine needs of the settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -196,6 +213,8 @@ pub struct Limits {
     pub output_buffer: usize,
     /// A flush script is configured.
     pub flush_script: bool,
+    /// `director_ring_tls_*`.
+    pub tls: Tls,
     /// For attempts to reach others, which should come at other times than those of other directors;
     /// at random, and only looked at in [`Ring::new`].
     pub jitter: u64,
@@ -301,6 +320,7 @@ impl Ring {
             Input::Connected(conn) => self.connected(conn),
             Input::DialFailed(conn) => self.dial_failed(conn),
             Input::Received(conn, bytes) => self.received(conn, bytes, table),
+            Input::Secured(conn) => self.secured(conn),
             Input::Ended(conn) => self.ended(conn),
             Input::Written(conn, unsent) => self.written(conn, unsent),
             Input::Tick => self.tick(table),

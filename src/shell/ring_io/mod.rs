@@ -346,6 +346,8 @@ impl<M: Machine> RingIo<M> {
                     conn.close(rest, &mut self.scratch);
                 }
             }
+            // Only with certificates, which are refused at start.
+            Output::Secure(id) => self.answers.push_back(Input::Ended(id)),
             Output::Kick(kick) => self.kick(kick),
             Output::Flush(flush) => {
                 // There is nothing yet that would run the script.

@@ -63,7 +63,7 @@ impl Machine for Script {
             Input::NotesLost(shard) => Told::NotesLost(shard),
             Input::Kicked(key) => Told::Kicked(key),
             Input::Flushed(key, result) => Told::Flushed(key, result),
-            Input::Start | Input::Swept | Input::Leave => Told::Other,
+            Input::Secured(_) | Input::Start | Input::Swept | Input::Leave => Told::Other,
         };
         self.told.push(told);
     }

@@ -281,3 +281,41 @@ fn a_joining_director_asks_for_users_that_it_does_not_know() {
         assert_eq!(world.home(2, hash), world.home(1, hash));
     }
 }
+
+fn with_tls(kinds: &[Tls]) -> World {
+    let mut world = World::new(kinds.len(), 3);
+    for (node, &tls) in kinds.iter().enumerate() {
+        let limits = Limits {
+            tls,
+            ..limits(node)
+        };
+        world.nodes[node].ring.set_limits(limits);
+    }
+    for node in 0..kinds.len() {
+        world.start(node);
+    }
+    world.pass(30);
+    world
+}
+
+#[test]
+fn tls_is_used_where_both_sides_have_it() {
+    let secured = |world: &World| world.secured.len();
+    let all = with_tls(&[Tls::Required; 3]);
+    all.assert_whole();
+    assert!(secured(&all) >= 3);
+    let some = with_tls(&[Tls::Offered, Tls::Offered, Tls::Off]);
+    some.assert_whole();
+    assert!(some.secured.iter().all(|&(a, b)| a < 2 && b < 2) && secured(&some) >= 1);
+}
+
+#[test]
+fn who_demands_tls_stays_away_from_who_has_none() {
+    let world = with_tls(&[Tls::Required, Tls::Off]);
+    for node in 0..2 {
+        assert_eq!(world.nodes[node].ring.right(), None);
+        assert!(world.nodes[node].ring.standing().synced, "each is alone");
+    }
+    let says = |event: &Event| event.to_string().contains("director_ring_tls_required");
+    assert!(world.nodes[0].events.iter().any(says));
+}
