@@ -165,6 +165,25 @@ fn it_says_goodbye_and_tells_of_the_last_users_before() {
 }
 
 #[test]
+fn an_idle_ring_costs_nothing_and_a_reload_changes_its_limits() {
+    let (mut homing, ring) = start(7);
+    let mut neighbour = Neighbour::join(&ring);
+    neighbour.until_synced(&homing);
+    let before = homing.cpu_ticks();
+    neighbour.stay(Duration::from_secs(3));
+    let ticks = homing.cpu_ticks() - before;
+    assert!(ticks < 15, "{ticks} ticks of 10 ms in three seconds");
+    homing.site.change("director_output_buffer_size", "\"1 M\"");
+    homing.site.write();
+    homing.signal(Signal::SIGHUP);
+    let said = homing.wait_log("reload: done");
+    assert!(said.contains("1 differences"), "{said}");
+    neighbour.stay(Duration::from_millis(200));
+    assert!(ring_line(&homing).contains("synced=true"));
+    homing.stop();
+}
+
+#[test]
 fn strangers_hear_nothing_and_the_ring_goes_on() {
     let (homing, ring) = start(5);
     let mut neighbour = Neighbour::join(&ring);

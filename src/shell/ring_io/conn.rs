@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -174,6 +174,9 @@ impl Conn {
     fn broken(&mut self) {
         self.stage = Stage::Broken;
         self.outbox = Outbox::default();
+        // Whatever the reason was, lines are missing now: the end must come, and soon. It fails
+        // where the connection is gone already.
+        let _ = SockRef::from(&self.fd).shutdown(Shutdown::Both);
     }
 
     /// What is there, at most `buffer.len()` bytes.

@@ -381,7 +381,7 @@ impl<M: Machine> RingIo<M> {
     /// goes on as if that had been done, after its delay.
     fn kick(&mut self, kick: Kick) {
         let text = || format!("sessions are not ended, there is no kick socket yet: {kick:?}");
-        self.log.line(Level::Debug, "kick", self.now.mono, text);
+        self.log.line(Level::Warning, "kick", self.now.mono, text);
         if let Kick::Moved(key) = kick {
             self.answers.push_back(Input::Kicked(key));
         }
