@@ -20,12 +20,20 @@ use rig::{EchoAuth, Homing, Peer, Site, clock};
 /// Homing in a ring of two; its neighbour is not there yet. `net`: tests run side by side, each on
 /// addresses of its own.
 fn start(net: u8) -> (Homing, Ring) {
+    start_with(net, "10 M")
+}
+
+fn start_with(net: u8, output_buffer: &str) -> (Homing, Ring) {
     let ring = Ring::new(net);
     let (own, other) = (ring.homing, ring.other);
     let homing = Site::new()
         .set(
             "director_servers",
             &format!("\"{own}:{PORT} {other}:{PORT}\""),
+        )
+        .set(
+            "director_output_buffer_size",
+            &format!("\"{output_buffer}\""),
         )
         .append(&format!(
             "[[listener]]\ntype = \"ring\"\naddress = \"{own}:{PORT}\"\n"
@@ -180,6 +188,31 @@ fn an_idle_ring_costs_nothing_and_a_reload_changes_its_limits() {
     let said = homing.wait_log("reload: done");
     assert!(said.contains("1 differences"), "{said}");
     neighbour.stay(Duration::from_millis(200));
+    assert!(ring_line(&homing).contains("synced=true"));
+    homing.stop();
+}
+
+#[test]
+fn a_burst_of_logins_fits_into_the_smallest_buffer_of_a_neighbour_that_reads() {
+    const USERS: u32 = 20_000;
+    let (homing, ring) = start_with(8, "64 k");
+    let mut neighbour = Neighbour::join(&ring);
+    neighbour.until_synced(&homing);
+    let mut client = Peer::login(&homing.login());
+    for from in (0..USERS).step_by(2000) {
+        for n in from..from + 2000 {
+            client.request(n, &format!("user=b{n}|proxy"));
+        }
+        for _ in 0..2000 {
+            client.line();
+        }
+        neighbour.stay(Duration::from_millis(1));
+    }
+    let last = format!("USER\t{}\t", hash(&format!("b{}", USERS - 1)));
+    neighbour.until("the last user", |line| line.starts_with(&last));
+    neighbour.stay(Duration::from_millis(200));
+    let told = neighbour.count(|line| line.starts_with("USER\t"));
+    assert_eq!(told, 2 * USERS as usize, "on each connection once");
     assert!(ring_line(&homing).contains("synced=true"));
     homing.stop();
 }

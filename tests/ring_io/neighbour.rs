@@ -199,6 +199,11 @@ impl Neighbour {
         }
     }
 
+    /// How many such lines were said.
+    pub fn count(&self, wanted: impl Fn(&str) -> bool) -> usize {
+        self.lines.iter().filter(|line| wanted(line)).count()
+    }
+
     /// Says something on the connection on which it is Homing's left.
     pub fn say(&mut self, line: &str) {
         self.to_homing.write(&format!("{line}\n"));
