@@ -1,8 +1,7 @@
 //! The directors of a ring: who they are, in which order they stand, what this director remembers
 //! of each (docs/protocol/ring.md, members).
 //!
-//! Values and decisions only. The machine that owns connections and timers and calls this is the
-//! next layer; a director without a ring has no use for it.
+//! Values and decisions only; connections and timers are those of [`super::ring`].
 
 use std::net::IpAddr;
 

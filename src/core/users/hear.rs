@@ -1,7 +1,7 @@
 //! What the other directors say of a user, and what is to be said in return
 //! (docs/protocol/ring.md, users).
 //!
-//! Called by the machine of the ring, which is the next layer; without a ring nobody says anything.
+//! Called by the machine of the ring; without others nobody says anything.
 
 use super::shard::is_live;
 use super::{Entry, Shard};

@@ -3,7 +3,7 @@
 //! A line is read in two steps where it carries an origin: [`parse`] gives the [`Origin`] first, and
 //! [`Received::order`] reads the rest, because a duplicate is dropped before its fields are looked
 //! at. [`Command::write`] is the other direction; it never makes a line that a director would
-//! refuse. Homing does not open ring connections yet: the machine that will is the next layer.
+//! refuse. The machine that speaks it is [`crate::core::ring`].
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
