@@ -18,6 +18,7 @@
 //! | `asking` | users that a joining director does not know yet |
 //! | `users` | USER, USER-WEAK, notes of the lookup cores |
 //! | `moving` | moves and kicks, as far as the ring has to do with them |
+//! | `reset` | backends are emptied |
 //! | `orders` | what operators order |
 //! | `timers` | everything that happens because time passes |
 
@@ -45,6 +46,7 @@ mod lines;
 mod moving;
 mod neighbours;
 mod orders;
+mod reset;
 mod rounds;
 #[cfg(test)]
 mod tests;
@@ -53,8 +55,10 @@ mod users;
 
 pub use event::{Event, Level};
 pub use orders::{Order, OrderError};
+pub use reset::ResetId;
 
 use conn::{Conn, Conns};
+use reset::Reset;
 use rounds::Round;
 use timers::Timers;
 
@@ -237,6 +241,9 @@ pub struct Ring {
     round: Round,
     timers: Timers,
     moves: Moves,
+    /// Bulk resets under way.
+    resets: Vec<Reset>,
+    last_reset: u64,
     /// Users that wait for confirmation, and until when.
     weak: VecDeque<(Mono, UserKey)>,
     /// Slots of removed backends, and how many sweeps are to come before they are free.
@@ -288,6 +295,8 @@ impl Ring {
             round: Round::new(now.mono),
             timers: Timers::default(),
             moves: Moves::new(),
+            resets: Vec::new(),
+            last_reset: 0,
             weak: VecDeque::new(),
             retired: Vec::new(),
             numbers: Vec::new(),
@@ -393,6 +402,9 @@ impl Ring {
         }
         if std::mem::take(&mut self.hosts_gone) {
             self.forget_moves(table);
+        }
+        if !self.resets.is_empty() {
+            self.go_on_resetting(table);
         }
         if self.feeding {
             self.feed(table);

@@ -92,6 +92,10 @@ impl Ring {
             new: host,
             kick: started.kick,
         };
+        self.begin_move(begin, table);
+    }
+
+    pub(super) fn begin_move<T: Table>(&mut self, begin: Begin, table: &mut T) {
         let (context, mut effects) = (self.move_context(), Vec::new());
         self.moves.begin(begin, &context, &mut effects);
         self.carry_out(effects, None, table);
