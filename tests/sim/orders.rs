@@ -1,0 +1,105 @@
+//! What operators do, one at a time and in storms.
+
+use std::net::IpAddr;
+
+use homing::core::UserHash;
+use homing::core::ring::Order;
+
+use crate::node::{backend_ip, tag_name};
+use crate::options::{MS, SECOND};
+use crate::trace::say;
+use crate::world::{Event, World};
+
+impl World {
+    pub fn order(&mut self) {
+        if self.is_healing() {
+            return;
+        }
+        let storm = if self.rng.percent(10) { 10 } else { 1 };
+        for _ in 0..self.rng.between(1, storm) {
+            let order = self.draw_order();
+            let n = self.rng.index(self.options.directors);
+            self.give_order(n, order);
+        }
+        let next = self.rng.about(self.options.order_every) + MS;
+        self.after(next, Event::Order);
+    }
+
+    /// `true`: it was carried out.
+    pub fn give_order(&mut self, n: usize, order: Order) -> bool {
+        let clocks = self.nodes[n].clocks(self.now);
+        let is_paused = self.nodes[n].paused_until > self.now;
+        let Some(process) = self.nodes[n].process.as_mut().filter(|_| !is_paused) else {
+            return false;
+        };
+        // The admin socket makes operators wait for a whole ring.
+        if !process.ring.standing().synced {
+            return false;
+        }
+        let result = process.ring.order(order.clone(), clocks, &mut process.table);
+        say!(self, "[{n}] order {order:?}: {result:?}");
+        if result.is_ok() {
+            self.stats.orders += 1;
+            if let Order::Remove(ip) | Order::ForgetUsers(ip) = order {
+                self.forced.insert(ip, self.now);
+            }
+        }
+        self.settle(n);
+        result.is_ok()
+    }
+
+    fn draw_order(&mut self) -> Order {
+        let tag = self.rng.index(self.options.tags);
+        // One more than there are at the beginning.
+        let number = self.rng.index(self.options.backends + 1);
+        let ip = backend_ip(number + 100 * tag);
+        let user = self.rng.index(self.users.len());
+        let hash = self.users[user].hash;
+        match self.rng.below(if self.options.forced_orders { 13 } else { 11 }) {
+            0..=2 => Order::SetBackend {
+                ip,
+                tag: Some(tag_name(tag).as_bytes().to_vec()),
+                vhosts: Some(self.rng.pick(&[0, 1, 10, 30])),
+            },
+            3 | 4 => Order::Up(ip),
+            5 => Order::Down(ip),
+            6..=8 => Order::Move(UserHash(hash), ip),
+            9 => Order::KickUser(format!("user{hash}").into_bytes()),
+            10 => Order::KickHash(UserHash(hash), ip),
+            11 => Order::Remove(ip),
+            _ => Order::ForgetUsers(ip),
+        }
+    }
+
+    /// Orders in a ring that is whole again: they must reach all.
+    pub fn settle_orders(&mut self) {
+        for tag in 0..self.options.tags {
+            for number in 0..=self.options.backends {
+                let n = self.rng.index(self.options.directors);
+                let ip = backend_ip(number + 100 * tag);
+                let order = Order::SetBackend {
+                    ip,
+                    tag: Some(tag_name(tag).as_bytes().to_vec()),
+                    vhosts: Some(self.rng.pick(&[10, 20])),
+                };
+                if self.give_order(n, order) {
+                    self.give_order(n, Order::Up(ip));
+                }
+            }
+        }
+    }
+
+    pub fn move_somebody(&mut self) {
+        let user = self.users[self.rng.index(self.users.len())];
+        let number = self.rng.index(self.options.backends);
+        let n = self.rng.index(self.options.directors);
+        let to: IpAddr = backend_ip(number + 100 * user.tag);
+        self.give_order(n, Order::Move(UserHash(user.hash), to));
+    }
+
+    /// Whether an order was given so lately that its results are still on their way.
+    pub fn was_forced_lately(&self, backend: IpAddr) -> bool {
+        let forced = self.forced.get(&backend);
+        forced.is_some_and(|forced| self.now < forced + 10 * SECOND)
+    }
+}
