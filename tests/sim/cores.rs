@@ -53,7 +53,7 @@ impl World {
         let Some(process) = self.nodes[n].process.as_mut() else {
             unreachable!("a login at a process that is not there");
         };
-        loop {
+        let (note, decision, snapshot) = loop {
             let snapshot = Arc::clone(&process.cores[core].snapshot);
             let Some(key) = Process::key(&snapshot, hash, tag) else {
                 return (Decision::Wait(DelayReason::NoBackend), snapshot);
@@ -71,12 +71,14 @@ impl World {
                 process.cores[core].snapshot = Arc::clone(&process.table.snapshot);
                 continue;
             }
-            if login.note != Note::None {
-                self.post(n, key);
-            }
-            self.inspect(n);
-            return (login.decision, snapshot);
+            let note = (login.note != Note::None).then_some(key);
+            break (note, login.decision, snapshot);
+        };
+        if let Some(key) = note {
+            self.post(n, key);
         }
+        self.inspect(n);
+        (decision, snapshot)
     }
 
     fn answer(&mut self, n: usize, user: usize, decision: Decision, snapshot: &Snapshot) {
@@ -112,11 +114,12 @@ impl World {
         if self.bug == Some(Bug::NotesForgotten) {
             return;
         }
-        if process.lost.is_empty() {
+        let is_first = process.lost.is_empty();
+        process.lost.insert(shard_of(key.hash));
+        if is_first {
             let late = self.rng.below(SECOND);
             self.after(late, Event::Visit(at));
         }
-        process.lost.insert(shard_of(key.hash));
     }
 
     pub fn drain(&mut self, n: usize) {

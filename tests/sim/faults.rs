@@ -192,9 +192,6 @@ impl World {
     fn intruder(&mut self) {
         let n = self.some_node();
         let (stranger, garbage) = (self.rng.percent(50), self.garbage());
-        let Some(process) = self.nodes[n].process.as_mut() else {
-            return;
-        };
         if self.nodes[n].paused_until > self.now {
             return;
         }
@@ -203,8 +200,13 @@ impl World {
         } else {
             self.nodes[(n + 1) % self.options.directors].id.ip
         };
+        let at = self.nodes[n].at(n);
+        let Some(process) = self.nodes[n].process.as_mut() else {
+            return;
+        };
         let conn = process.ring.next_conn();
         let id = self.next_link;
+        process.links.insert(conn, (id, 1));
         self.next_link += 1;
         let outside = At {
             node: n,
@@ -212,14 +214,11 @@ impl World {
         };
         let ends = [
             End { at: outside, conn: None, open: true },
-            End { at: self.nodes[n].at(n), conn: Some(conn), open: true },
+            End { at, conn: Some(conn), open: true },
         ];
         // What the director answers goes nowhere.
         let pipes = [Pipe::default(), Pipe { dead: true, ..Pipe::default() }];
         self.links.insert(id, Link { ends, pipes });
-        if let Some(process) = self.nodes[n].process.as_mut() {
-            process.links.insert(conn, (id, 1));
-        }
         self.feed(n, Input::Accepted { conn, source });
         self.send(id, 0, garbage);
         let leaves = self.rng.below(20 * SECOND);

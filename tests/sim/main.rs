@@ -27,13 +27,13 @@ use world::{Stats, Violation, World};
 const SEEDS: u64 = 256;
 
 /// What became of one seed.
-pub struct Outcome {
-    pub seed: u64,
-    pub hash: u64,
-    pub stats: Stats,
-    pub violation: Option<Violation>,
-    pub directors: usize,
-    pub strict: bool,
+struct Outcome {
+    seed: u64,
+    hash: u64,
+    stats: Stats,
+    violation: Option<Violation>,
+    directors: usize,
+    strict: bool,
 }
 
 /// Runs one seed to its end. A panic in the machine is a violation like others.

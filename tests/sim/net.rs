@@ -44,7 +44,7 @@ pub struct Pipe {
     pub last: u64,
     /// Whatever is sent vanishes.
     pub dead: bool,
-    armed: bool,
+    pub armed: bool,
 }
 
 /// A connection; side 0 has dialled.

@@ -184,7 +184,7 @@ fn director(options: &Options) -> Director {
             vhosts: 10 + 5 * u32::try_from(number).unwrap(),
         })
     });
-    Director::alone(config, seeds).unwrap()
+    Director::new(config, seeds).unwrap()
 }
 
 impl Process {

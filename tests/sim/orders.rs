@@ -6,7 +6,7 @@ use homing::core::UserHash;
 use homing::core::ring::Order;
 
 use crate::node::{backend_ip, tag_name};
-use crate::options::{MS, SECOND};
+use crate::options::MS;
 use crate::trace::say;
 use crate::world::{Event, World};
 
@@ -95,11 +95,5 @@ impl World {
         let n = self.rng.index(self.options.directors);
         let to: IpAddr = backend_ip(number + 100 * user.tag);
         self.give_order(n, Order::Move(UserHash(user.hash), to));
-    }
-
-    /// Whether an order was given so lately that its results are still on their way.
-    pub fn was_forced_lately(&self, backend: IpAddr) -> bool {
-        let forced = self.forced.get(&backend);
-        forced.is_some_and(|forced| self.now < forced + 10 * SECOND)
     }
 }

@@ -47,7 +47,7 @@ impl World {
     }
 
     pub fn somebody_logs_in(&mut self) {
-        if self.is_quiet_phase() {
+        if self.is_ebbing() {
             return;
         }
         let user = self.rng.index(self.users.len());
@@ -58,7 +58,7 @@ impl World {
 
     /// At any director that takes logins: balancers do not know users.
     pub fn user_logs_in(&mut self, user: usize) {
-        if self.is_quiet_phase() {
+        if self.is_ebbing() {
             return;
         }
         let up: Vec<usize> = (0..self.nodes.len())
@@ -131,7 +131,7 @@ impl World {
         let Some(session) = self.sessions.get(&id).copied() else {
             return;
         };
-        if self.is_quiet_phase() {
+        if self.is_ebbing() {
             return;
         }
         self.refresh(session.at.node, session.user);
