@@ -123,6 +123,7 @@ impl Director {
             sync_since: standing.sync_since,
             alone: standing.alone,
             tell: standing.tell,
+            asks: standing.asks,
             ring_min_version: standing.min_version,
             expiry: self.expiry(),
             username_hash: Arc::clone(&self.config.username_hash),

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub alone: bool,
     /// A director is connected: the control core hears of every change of a user.
     pub tell: bool,
+    /// Not handshaked, but a Homing director that is can be asked for users we do not know.
+    pub asks: bool,
     /// Lowest protocol minor version in the ring.
     pub ring_min_version: u32,
     /// Expiry times of users.
@@ -68,6 +70,8 @@ pub struct Standing {
     pub alone: bool,
     /// [`Snapshot::tell`].
     pub tell: bool,
+    /// [`Snapshot::asks`].
+    pub asks: bool,
     /// [`Snapshot::ring_min_version`].
     pub min_version: u32,
 }
@@ -81,6 +85,7 @@ impl Standing {
             sync_since: None,
             alone: true,
             tell: false,
+            asks: false,
             min_version: MINOR,
         }
     }
@@ -93,6 +98,7 @@ impl Standing {
             sync_since: snapshot.sync_since,
             alone: snapshot.alone,
             tell: snapshot.tell,
+            asks: snapshot.asks,
             min_version: snapshot.ring_min_version,
         }
     }

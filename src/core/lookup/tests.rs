@@ -28,6 +28,7 @@ fn lab() -> Snapshot {
         sync_since: None,
         alone: true,
         tell: false,
+        asks: false,
         ring_min_version: 2,
         expiry: Expiry::new(30),
         username_hash: Arc::new(Template::parse("%Lu", &|_| None).unwrap()),

@@ -60,6 +60,8 @@ pub(super) struct Conn {
     pub close_at: Option<Mono>,
     /// In a block of hosts that is not for us.
     pub ignores_hosts: bool,
+    /// Its block of hosts is through, and was taken.
+    pub gave_hosts: bool,
     /// The next shard whose users it is sent; `None`: all were, or none are.
     pub cursor: Option<usize>,
 }
@@ -92,6 +94,7 @@ impl Conn {
             leaves_by: None,
             close_at: None,
             ignores_hosts: false,
+            gave_hosts: false,
             cursor: None,
         }
     }
@@ -120,7 +123,9 @@ impl Conn {
 
     /// Appends a line, if the peer understands it.
     pub(super) fn write(&mut self, command: &Command<'_>, ring: u32) -> Result<(), DoesNotFit> {
-        if !self.connected || self.peer_minor < command.min_minor() {
+        let understood =
+            self.peer_minor >= command.min_minor() && self.homing >= command.min_homing();
+        if !self.connected || !understood {
             return Ok(());
         }
         let versions = Versions {

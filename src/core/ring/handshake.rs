@@ -8,8 +8,6 @@ use crate::wire::ring::{
     Command, DirectorId, HandUser, Hash, Host, MINOR_OPTIONS, MINOR_TAGS, Role,
 };
 
-/// Users are written until so many bytes wait; more when they are gone.
-const SLICE: usize = 128 * 1024;
 /// A clock that differs by more is worth a line in the log: users' expiry depends on it.
 const CLOCK_DIFFERENCE: u64 = 1;
 
@@ -71,68 +69,6 @@ impl Ring {
         self.feeding = true;
     }
 
-    /// Writes users to every connection that waits for them and has room.
-    pub(super) fn feed<T: Table>(&mut self, table: &mut T) {
-        let ids: Vec<ConnId> = self
-            .conns
-            .map
-            .iter()
-            .filter(|(_, conn)| conn.cursor.is_some())
-            .map(|(&id, _)| id)
-            .collect();
-        self.feeding = !ids.is_empty();
-        for id in ids {
-            self.feed_one(id, table);
-        }
-    }
-
-    fn feed_one<T: Table>(&mut self, id: ConnId, table: &mut T) {
-        let now = self.now;
-        let snapshot = self.fresh(table);
-        let ring = self.standing.min_version;
-        let Some(conn) = self.conns.get_mut(id) else {
-            return;
-        };
-        let mut entries: Vec<Entry> = Vec::new();
-        while let Some(shard) = conn.cursor {
-            if conn.waiting() >= SLICE {
-                return;
-            }
-            conn.progress = now.mono;
-            if shard == SHARDS {
-                conn.cursor = None;
-                // An older peer cannot say whether it hashes consistently, and is never done.
-                if conn.peer_minor >= MINOR_OPTIONS {
-                    self.send(id, &Command::Options);
-                    self.send(id, &Command::Done);
-                }
-                return;
-            }
-            conn.cursor = Some(shard + 1);
-            entries.clear();
-            // The lock is held for a copy only.
-            table.with(shard, |shard| {
-                entries.extend(shard.living(now.wall, &snapshot).copied());
-            });
-            for entry in &entries {
-                let (Some(backend), Some(hash)) = (
-                    snapshot.backend(entry.backend()),
-                    Hash::new(entry.key().hash.0),
-                ) else {
-                    continue;
-                };
-                let user = HandUser {
-                    hash,
-                    host: backend.ip,
-                    time: u32::try_from(entry.stamp().0).unwrap_or(u32::MAX),
-                    weak: entry.is_weak(),
-                };
-                let written = conn.write(&Command::HandUser(user), ring);
-                debug_assert!(written.is_ok());
-            }
-        }
-    }
-
     pub(super) fn me_received(&mut self, id: ConnId, who: DirectorId, time: Option<u64>) {
         let Some((role, dialled)) = self.conns.get(id).map(|conn| (conn.role, conn.director))
         else {
@@ -167,6 +103,7 @@ impl Ring {
         let we_handshaked = self.standing.handshaked;
         if let Some(conn) = self.conns.get_mut(id) {
             conn.ignores_hosts = we_handshaked && !they_handshaked;
+            conn.gave_hosts = they_handshaked && !we_handshaked;
         }
         if they_handshaked && !we_handshaked {
             self.drop_all_hosts();
@@ -177,6 +114,8 @@ impl Ring {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.ignores_hosts = false;
         }
+        // Perhaps it can be asked from now on.
+        self.stale = true;
     }
 
     /// HOST in the block.

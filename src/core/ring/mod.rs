@@ -11,9 +11,11 @@
 //! | `conn` | one connection: buffers, stage, timers |
 //! | `neighbours` | who is left and right, CONNECT, dialling, being alone |
 //! | `handshake` | what is sent and taken when two directors meet |
+//! | `feed` | our users for a director that joins |
 //! | `lines` | which line does what |
 //! | `rounds` | SYNC |
 //! | `hosts` | backends |
+//! | `asking` | users that a joining director does not know yet |
 //! | `users` | USER, USER-WEAK, notes of the lookup cores |
 //! | `moving` | moves and kicks, as far as the ring has to do with them |
 //! | `orders` | what operators order |
@@ -33,8 +35,10 @@ use super::users::Shard;
 use super::{BackendSlot, Mono, Refusal, UserHash, UserKey, Wall};
 use crate::wire::ring::{Command, DirectorId, Origin};
 
+mod asking;
 mod conn;
 mod event;
+mod feed;
 mod handshake;
 mod hosts;
 mod lines;
@@ -331,6 +335,7 @@ impl Ring {
         Standing {
             alone: self.right.is_none(),
             tell: self.conns.map.values().any(|conn| conn.connected),
+            asks: self.oracle().is_some(),
             ..self.standing
         }
     }

@@ -51,6 +51,10 @@ pub(super) struct World {
     pub(super) mono: u64,
     /// Lines that went over each connection, by sender.
     pub(super) lines: Vec<(usize, usize, String)>,
+    /// VERSION says nothing of Homing on its way.
+    pub(super) plain: bool,
+    /// Lines of these words are not delivered to this node, nor those that it sends.
+    pub(super) held_back: Option<(usize, &'static [&'static str])>,
 }
 
 pub(super) fn id(node: usize) -> DirectorId {
@@ -95,6 +99,8 @@ impl World {
             nodes: Vec::new(),
             mono: 1,
             lines: Vec::new(),
+            plain: false,
+            held_back: None,
         };
         for node in 0..nodes {
             world.nodes.push(Node {
@@ -231,12 +237,30 @@ impl World {
             let Some(&(other, far)) = self.nodes[node].ends.get(&conn) else {
                 continue;
             };
-            for line in String::from_utf8(bytes.clone()).unwrap().lines() {
+            let mut text = String::from_utf8(bytes).unwrap();
+            if self.plain {
+                text = text.replace("\thoming=1", "");
+            }
+            if let Some((held, words)) = self.held_back
+                && (held == other || held == node)
+            {
+                let word = |line: &str| {
+                    line.trim_end()
+                        .split('\t')
+                        .next()
+                        .unwrap_or_default()
+                        .to_owned()
+                };
+                let keep = |line: &&str| !words.contains(&word(line).as_str());
+                text = text.split_inclusive('\n').filter(keep).collect();
+            }
+            for line in text.lines() {
                 if std::env::var_os("TRACE").is_some() {
                     eprintln!("{:.3} {node}->{other} {line}", self.mono as f64 / 1e9);
                 }
                 self.lines.push((node, other, line.to_owned()));
             }
+            let bytes = text.into_bytes();
             self.input(other, Input::Received(far, &bytes));
         }
         any

@@ -9,7 +9,7 @@ use crate::core::users::{
     Announce, Audience, Entry, Heard, Hearing, Outcome, Tell, WeakCopy, shard_of,
 };
 use crate::core::{Mono, UserHash, UserKey, Wall};
-use crate::wire::ring::{Command, DirectorId, HandUser, Hash, Order, Origin};
+use crate::wire::ring::{Command, DirectorId, HandUser, HandUsers, Hash, Order, Origin};
 
 /// A confirmation that has not come back by then will not.
 const WEAK_LIMIT: u64 = 30 * Mono::SECOND;
@@ -57,6 +57,27 @@ impl Ring {
         };
         let sender = self.conns.director(id);
         self.hear(&said, sender, table);
+    }
+
+    /// `UU`.
+    pub(super) fn hand_users<T: Table>(
+        &mut self,
+        id: ConnId,
+        users: &HandUsers<'_>,
+        table: &mut T,
+    ) {
+        let sender = self.conns.director(id);
+        for (hash, time) in users.iter() {
+            let said = Said {
+                hash,
+                host: users.host,
+                stamp: Some(Wall(time.into())),
+                weak: false,
+            };
+            if self.hear(&said, sender, table).is_none() {
+                return;
+            }
+        }
     }
 
     /// USER-WEAK.
@@ -207,6 +228,7 @@ impl Ring {
         });
         match announce {
             Announce::Nothing => {}
+            Announce::Ask => self.ask(key),
             Announce::User(entry) => self.tell_user(&entry, None),
             Announce::Weak(entry) => {
                 self.await_confirmation(key);

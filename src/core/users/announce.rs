@@ -10,10 +10,21 @@ use crate::core::{UserKey, Wall};
 pub enum Announce {
     /// Nothing: it has expired meanwhile, or others are deciding about it.
     Nothing,
+    /// Another director is to be asked.
+    Ask,
     /// USER, as it is stored.
     User(Entry),
     /// USER-WEAK: it was marked as weak, and waits for this line to come home.
     Weak(Entry),
+}
+
+/// What to tell of a user that is not there.
+fn unknown(snapshot: &Snapshot) -> Announce {
+    if snapshot.asks {
+        Announce::Ask
+    } else {
+        Announce::Nothing
+    }
 }
 
 impl Shard {
@@ -25,9 +36,13 @@ impl Shard {
             return Announce::Weak(entry);
         }
         let Some(entry) = self.table.get_mut(key) else {
-            return Announce::Nothing;
+            return unknown(snapshot);
         };
         entry.set_queued(false);
+        let near = snapshot.asks && snapshot.expiry.is_near(entry.stamp(), now);
+        if near && !entry.is_weak() && !entry.is_killing() {
+            return Announce::Ask;
+        }
         if entry.is_weak() || entry.is_killing() || !is_live(entry, now, snapshot) {
             return Announce::Nothing;
         }

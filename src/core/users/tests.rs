@@ -53,6 +53,7 @@ fn ring() -> Snapshot {
         sync_since: Some(Wall(NOW)),
         alone: false,
         tell: true,
+        asks: false,
         ring_min_version: 2,
         expiry: Expiry::new(900),
         username_hash: Arc::new(Template::parse("%Lu", &|_| None).unwrap()),

@@ -12,12 +12,14 @@ use std::num::NonZeroU32;
 
 use super::ip_text::ip_order;
 
+mod dense;
 mod error;
 mod fields;
 mod parse;
 mod stage;
 mod write;
 
+pub use dense::HandUsers;
 pub use error::{RingError, Verdict};
 pub use parse::{Line, Received, parse};
 pub use stage::{Context, Role, Stage};
@@ -112,8 +114,18 @@ pub enum Command<'a> {
     HandHost(Host<'a>),
     /// `U`, or USER of old peers: a user that the sender knows.
     HandUser(HandUser),
+    /// `UU`: users that the sender knows, in the form of Homing directors.
+    HandUsers(HandUsers<'a>),
     /// The handshake is over on the sender's side.
     Done,
+    /// `ASK`, from a Homing director that has not been told of all users yet: log this one in for me,
+    /// under this tag. USER is the answer.
+    Ask {
+        /// User hash.
+        hash: Hash,
+        /// Director tag; empty for none.
+        tag: Cow<'a, [u8]>,
+    },
     /// Are you there?
     Ping(Option<Load>),
     /// Yes.

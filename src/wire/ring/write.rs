@@ -39,6 +39,11 @@ impl Command<'_> {
         }
     }
 
+    /// The lowest level of Homing's extensions that a peer must have announced; 0: any director.
+    pub fn min_homing(&self) -> u32 {
+        u32::from(matches!(self, Command::HandUsers(_) | Command::Ask { .. }))
+    }
+
     /// Appends the line with its LF. The text of a QUIT is shortened where it must be.
     ///
     /// # Errors
@@ -83,7 +88,18 @@ impl Command<'_> {
                 push_hand_host(host, versions.peer, out);
             }
             Command::HandUser(user) => push_hand_user(user, versions.peer, out),
+            Command::HandUsers(users) => {
+                word(b"UU", out);
+                address(users.host, out);
+                number(users.since.into(), out);
+                raw(users.packed(), out);
+            }
             Command::Done => word(b"DONE", out),
+            Command::Ask { hash, tag } => {
+                word(b"ASK", out);
+                number(hash.get().into(), out);
+                escaped(tag, out);
+            }
             Command::Ping(load) => push_load(b"PING", *load, out),
             Command::Pong(load) => push_load(b"PONG", *load, out),
             Command::Connect(id) => named(b"CONNECT", *id, out),

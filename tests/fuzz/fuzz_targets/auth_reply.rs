@@ -23,6 +23,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     sync_since: None,
     alone: true,
     tell: false,
+    asks: false,
     ring_min_version: 2,
     expiry: Expiry::new(900),
     username_hash: Arc::new(Template::parse("%Lu", &|_| None).expect("a valid template")),

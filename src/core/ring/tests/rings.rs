@@ -219,3 +219,65 @@ fn a_director_that_is_removed_is_left_and_forgotten() {
         assert!(world.nodes[node].ring.members().get(id(2)).is_none());
     }
 }
+
+/// What the nodes know of a lone node's users after it was joined, and the lines that told them.
+fn joined(homing: bool) -> World {
+    let mut world = World::new(2, 3);
+    world.start(0);
+    world.pass(25);
+    for hash in 1..=5000 {
+        world.login(0, hash * 800_011);
+    }
+    world.plain = !homing;
+    world.start(1);
+    world.pass(10);
+    world.assert_whole();
+    for hash in 1..=5000 {
+        let home = world.home(0, hash * 800_011);
+        assert!(
+            home.is_some() && home == world.home(1, hash * 800_011),
+            "user {hash}"
+        );
+    }
+    world
+}
+
+#[test]
+fn homing_directors_hand_over_users_densely_and_others_do_not_see_it() {
+    let count = |world: &World, word: &str| {
+        let lines = world
+            .lines
+            .iter()
+            .filter(|(_, _, line)| line.split('\t').next() == Some(word));
+        lines.map(|(_, _, line)| line.len()).sum::<usize>()
+    };
+    let (dense, plain) = (joined(true), joined(false));
+    assert_eq!((count(&dense, "U"), count(&plain, "UU")), (0, 0));
+    let (short, long) = (count(&dense, "UU"), count(&plain, "U"));
+    assert!(short * 2 < long, "{short} bytes, {long} bytes");
+}
+
+#[test]
+fn a_joining_director_asks_for_users_that_it_does_not_know() {
+    let mut world = World::new(3, 3);
+    world.start(0);
+    world.start(1);
+    world.pass(60);
+    world.login(0, 77);
+    // Node 2 hears of the backends, and nothing more for the time being.
+    world.held_back = Some((2, &["UU", "U", "DONE"]));
+    world.start(2);
+    assert!(!world.nodes[2].ring.standing().handshaked);
+    for hash in [77, 1_234_567] {
+        assert_eq!(
+            waits(world.login(2, hash)),
+            Some(DelayReason::NotHandshaked)
+        );
+        assert!(
+            matches!(world.login(2, hash), Decision::Go(_)),
+            "it was asked for"
+        );
+        assert_eq!(world.home(2, hash), world.home(0, hash));
+        assert_eq!(world.home(2, hash), world.home(1, hash));
+    }
+}
