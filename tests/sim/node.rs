@@ -195,6 +195,7 @@ impl Process {
             kick_delay: 2 * SECOND,
             output_buffer: options.output_buffer,
             flush_script: options.flush_script,
+            jitter: now.mono.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20,
         };
         let ring = Ring::new(director(options), me, others.iter().copied(), limits, now).unwrap();
         let snapshot = Arc::clone(ring.snapshot());

@@ -21,6 +21,9 @@ use crate::rng::Rng;
 use crate::sessions::{Session, User};
 use crate::trace::Trace;
 
+/// No seed has so much to do, unless it does the same again and again.
+const MOST_EVENTS: u64 = 2_000_000;
+
 /// A process, for as long as it lives: events for one that has died are forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
@@ -253,6 +256,9 @@ impl World {
                 continue;
             }
             self.stats.events += 1;
+            if self.stats.events > MOST_EVENTS {
+                self.fail("L4 storm", format!("{MOST_EVENTS} events in {} s", when / SECOND));
+            }
             self.trace.number(when);
             self.dispatch(event);
         }
