@@ -74,29 +74,4 @@ impl World {
             self.fail("S7 bounds", format!("[{n}] {longest} bytes wait on one connection"));
         }
     }
-
-    /// S6: a slot means another backend only when no user names it any more.
-    pub fn check_slots(&mut self, n: usize) {
-        let Some(process) = self.nodes[n].process.as_mut() else {
-            return;
-        };
-        let mut found = None;
-        for (slot, view) in process.table.snapshot.backends.iter().enumerate() {
-            let Some(view) = view else { continue };
-            let before = process.slots.insert(slot, view.ip);
-            if before.is_none_or(|before| before == view.ip) {
-                continue;
-            }
-            let users = |shard: &homing::core::users::Shard| {
-                shard.users_per_backend().get(slot).copied().unwrap_or(0)
-            };
-            let left: u32 = process.table.shards.iter().map(users).sum();
-            if left > 0 {
-                found = Some(format!("[{n}] slot {slot} of {before:?} has {left} users and is {}", view.ip));
-            }
-        }
-        if let Some(text) = found {
-            self.fail("S6 slots", text);
-        }
-    }
 }

@@ -148,12 +148,14 @@ impl World {
             self.fail("S6", format!("[{n}] generation {generation} published after {now}"));
             return;
         }
+        if let Some(text) = process.table.misfiled.take() {
+            return self.fail("S6 slots", format!("[{n}] {text}"));
+        }
         if !mem::take(&mut process.table.fresh) {
             return;
         }
         let snapshot = Arc::clone(&process.table.snapshot);
         self.trace.number(snapshot.generation);
-        self.check_slots(n);
         for core in 0..self.options.cores {
             let late = self.lag();
             self.after(late, Event::CoreSees(at, core));

@@ -53,8 +53,6 @@ pub struct Process {
     pub sweep_at: usize,
     /// Since when a user is weak, and being killed, as seen from outside.
     pub flags: BTreeMap<UserKey, Flags>,
-    /// Which backend a slot last stood for.
-    pub slots: BTreeMap<usize, IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +84,10 @@ pub struct SimTable {
     pub users: u64,
     pub limit: u64,
     pub stale: Option<u64>,
+    /// Which backend a slot last stood for.
+    pub slots: BTreeMap<usize, IpAddr>,
+    /// Users on a slot that stands for another backend now.
+    pub misfiled: Option<String>,
 }
 
 impl SimTable {
@@ -98,6 +100,22 @@ impl SimTable {
         self.users = self.users - before + self.shards[shard].len() as u64;
         result
     }
+
+    /// S6: a slot means another backend only when no user names it any more.
+    fn check_slots(&mut self) {
+        for (slot, view) in self.snapshot.backends.iter().enumerate() {
+            let Some(view) = view else { continue };
+            let before = self.slots.insert(slot, view.ip);
+            if before.is_none_or(|before| before == view.ip) {
+                continue;
+            }
+            let users = |shard: &Shard| shard.users_per_backend().get(slot).copied().unwrap_or(0);
+            let left: u32 = self.shards.iter().map(users).sum();
+            if left > 0 {
+                self.misfiled = Some(format!("slot {slot} of {before:?} has {left} users and is {}", view.ip));
+            }
+        }
+    }
 }
 
 impl Table for SimTable {
@@ -108,6 +126,7 @@ impl Table for SimTable {
         }
         self.snapshot = Arc::clone(snapshot);
         self.fresh = true;
+        self.check_slots();
     }
 
     fn with<R>(&mut self, shard: usize, action: impl FnOnce(&mut Shard) -> R) -> R {
@@ -213,6 +232,8 @@ impl Process {
                 users: 0,
                 limit: options.user_limit,
                 stale: None,
+                slots: BTreeMap::new(),
+                misfiled: None,
             },
             cores: (0..options.cores).map(|_| core()).collect(),
             notes: VecDeque::new(),
@@ -226,7 +247,6 @@ impl Process {
             flushes: BTreeMap::new(),
             sweep_at: 0,
             flags: BTreeMap::new(),
-            slots: BTreeMap::new(),
             ring,
         }
     }

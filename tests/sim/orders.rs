@@ -7,6 +7,7 @@ use homing::core::ring::Order;
 
 use crate::node::{backend_ip, tag_name};
 use crate::options::MS;
+use crate::sessions::FORCED;
 use crate::trace::say;
 use crate::world::{Event, World};
 
@@ -40,12 +41,31 @@ impl World {
         say!(self, "[{n}] order {order:?}: {result:?}");
         if result.is_ok() {
             self.stats.orders += 1;
-            if let Order::Remove(ip) | Order::ForgetUsers(ip) = order {
-                self.forced.insert(ip, self.now);
-            }
+            self.note_force(&order);
         }
         self.settle(n);
         result.is_ok()
+    }
+
+    /// Removing or flushing a backend forgets users whose sessions live on; so does, for one user, a
+    /// move to a backend that is removed before the move has reached all.
+    fn note_force(&mut self, order: &Order) {
+        let lately = |when: &u64| self.now < when + FORCED;
+        match order {
+            Order::Remove(ip) | Order::ForgetUsers(ip) => {
+                let lost = self.moved.iter().filter(|(_, (to, when))| to == ip && lately(when));
+                let lost: Vec<u32> = lost.map(|(hash, _)| *hash).collect();
+                self.forced.insert(*ip, self.now);
+                self.forced_users.extend(lost.into_iter().map(|hash| (hash, self.now)));
+            }
+            Order::Move(hash, ip) => {
+                if self.forced.get(ip).is_some_and(lately) {
+                    self.forced_users.insert(hash.0, self.now);
+                }
+                self.moved.insert(hash.0, (*ip, self.now));
+            }
+            _ => {}
+        }
     }
 
     fn draw_order(&mut self) -> Order {
@@ -71,21 +91,28 @@ impl World {
         }
     }
 
-    /// Orders in a ring that is whole again: they must reach all.
-    pub fn settle_orders(&mut self) {
+    /// Orders in a ring that is whole again: they must be taken, and reach all.
+    pub fn prepare_orders(&mut self) {
         for tag in 0..self.options.tags {
             for number in 0..=self.options.backends {
-                let n = self.rng.index(self.options.directors);
                 let ip = backend_ip(number + 100 * tag);
-                let order = Order::SetBackend {
+                let set = Order::SetBackend {
                     ip,
                     tag: Some(tag_name(tag).as_bytes().to_vec()),
                     vhosts: Some(self.rng.pick(&[10, 20])),
                 };
-                if self.give_order(n, order) {
-                    self.give_order(n, Order::Up(ip));
-                }
+                self.to_order.extend([set, Order::Up(ip)]);
             }
+        }
+    }
+
+    /// The next of them; a backend that is being updated must be asked again later.
+    pub fn give_next_order(&mut self) {
+        let n = self.rng.index(self.options.directors);
+        if let Some(order) = self.to_order.front().cloned()
+            && self.give_order(n, order)
+        {
+            self.to_order.pop_front();
         }
     }
 

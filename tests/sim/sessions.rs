@@ -29,7 +29,7 @@ pub struct Session {
 }
 
 /// How long a forced order takes to reach all, and logins that were decided before it to arrive.
-const FORCED: u64 = 10 * SECOND;
+pub const FORCED: u64 = 10 * SECOND;
 
 impl World {
     pub fn invent_users(&mut self) {
@@ -105,10 +105,11 @@ impl World {
     /// those on a backend whose users an operator had forgotten by force.
     pub fn spread(&self, user: usize) -> BTreeSet<IpAddr> {
         let counts = |session: &&Session| {
-            let forced = self.forced.get(&session.backend);
+            let later = |forced: &u64| session.since > forced + FORCED;
             session.user == user
                 && !session.doomed
-                && forced.is_none_or(|forced| session.since > forced + FORCED)
+                && self.forced.get(&session.backend).is_none_or(later)
+                && self.forced_users.get(&self.users[user].hash).is_none_or(later)
         };
         self.sessions.values().filter(counts).map(|session| session.backend).collect()
     }
@@ -204,8 +205,9 @@ impl World {
     /// L2: in a ring that has been well for a while nobody waits until the deadline.
     pub fn timed_out(&mut self, n: usize, user: usize, reason: DelayReason, since: Mono) {
         let since = self.nodes[n].simulated(since);
-        if let Phase::Settled { since: settled } = self.phase
-            && since > settled + 5 * SECOND
+        if let Phase::Settled { ordered, .. } = self.phase
+            && self.to_order.is_empty()
+            && since > ordered + 5 * SECOND
         {
             let text = format!("[{n}] user {user} waited 25 s in a whole ring: {reason}");
             self.fail("L2 answered", text);

@@ -4,11 +4,11 @@
 //! Everything that is left to chance comes from the seed.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use homing::core::UserKey;
-use homing::core::ring::{ConnId, Flush, FlushResult, Kick};
+use homing::core::ring::{ConnId, Flush, FlushResult, Kick, Order};
 use homing::wire::ring::DirectorId;
 
 use crate::bugs::Bug;
@@ -131,6 +131,12 @@ pub struct World {
     pub next_session: u64,
     /// Addresses of backends whose users were forgotten by an operator's order, and when.
     pub forced: BTreeMap<IpAddr, u64>,
+    /// The same for users, by hash.
+    pub forced_users: BTreeMap<u32, u64>,
+    /// Where users were last ordered to move, and when.
+    pub moved: BTreeMap<u32, (IpAddr, u64)>,
+    /// Orders that are given one after the other when the ring is whole again.
+    pub to_order: VecDeque<Order>,
     /// The ring was disturbed until then, as far as is known now.
     pub disturbed: u64,
     pub phase: Phase,
@@ -157,6 +163,9 @@ impl World {
             sessions: BTreeMap::new(),
             next_session: 0,
             forced: BTreeMap::new(),
+            forced_users: BTreeMap::new(),
+            moved: BTreeMap::new(),
+            to_order: VecDeque::new(),
             disturbed: 0,
             phase: Phase::Run,
             trace: Trace::new(print),
