@@ -207,6 +207,8 @@ impl World {
         let since = self.nodes[n].simulated(since);
         if let Phase::Settled { ordered, .. } = self.phase
             && self.to_order.is_empty()
+            // A flush script may take as long as a move may.
+            && !(self.options.flush_script && reason == DelayReason::Killing)
             && since > ordered + 5 * SECOND
         {
             let text = format!("[{n}] user {user} waited 25 s in a whole ring: {reason}");
