@@ -1,5 +1,6 @@
 //! What must hold after every event.
 
+use homing::core::ring::Standing;
 use homing::core::users::shard_of;
 
 use crate::node::Flags;
@@ -26,8 +27,13 @@ impl World {
         touched.dedup();
         let is_touched = |key: &homing::core::UserKey| touched.binary_search(&shard_of(key.hash)).is_ok();
         let mut before = std::mem::take(&mut process.flags);
+        let mut found = None;
         for shard in &touched {
             for entry in process.table.shards[*shard].entries() {
+                let key = entry.key();
+                if entry.is_queued() && !process.notes.contains(&key) && !process.lost.contains(shard) {
+                    found = Some(("S4 notes", format!("[{n}] {key:?} waits for a note that is nowhere")));
+                }
                 if !entry.is_weak() && !entry.is_killing() {
                     continue;
                 }
@@ -44,7 +50,6 @@ impl World {
         let old = |since: Option<u64>, limit: u64| {
             since.is_some_and(|since| now > since.max(resumed) + limit)
         };
-        let mut found = None;
         for (key, flags) in &process.flags {
             if old(flags.weak, WEAK) {
                 found = Some(("L3 weak", format!("[{n}] {key:?} is weak since {:?}", flags.weak)));
@@ -53,7 +58,14 @@ impl World {
                 found = Some(("L3 kill", format!("[{n}] {key:?} is killed since {:?}", flags.killing)));
             }
         }
-        if let Some((name, text)) = found {
+        let shown = Standing::of(&process.table.snapshot);
+        if shown != process.ring.standing() {
+            let text = format!("[{n}] lookups see {shown:?}, but it is {:?}", process.ring.standing());
+            found = Some(("S6 standing", text));
+        }
+        if let Some((name, text)) = found
+            && self.bug.is_none()
+        {
             return self.fail(name, text);
         }
         self.check_queues(n);

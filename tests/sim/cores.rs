@@ -127,8 +127,9 @@ impl World {
             return;
         };
         process.draining = false;
-        let notes = std::mem::take(&mut process.notes);
-        for key in notes {
+        while let Some(process) = self.nodes[n].process.as_mut()
+            && let Some(key) = process.notes.pop_front()
+        {
             self.feed(n, Input::Note(key));
         }
     }
@@ -137,7 +138,10 @@ impl World {
         let Some(process) = self.nodes[n].process.as_mut() else {
             return;
         };
-        for shard in std::mem::take(&mut process.lost) {
+        for shard in process.lost.clone() {
+            if let Some(process) = self.nodes[n].process.as_mut() {
+                process.lost.remove(&shard);
+            }
             self.feed(n, Input::NotesLost(shard));
         }
     }

@@ -6,10 +6,13 @@ use homing::core::UserHash;
 use homing::core::ring::Order;
 
 use crate::node::{backend_ip, tag_name};
-use crate::options::MS;
+use crate::options::{MS, SECOND};
 use crate::sessions::FORCED;
 use crate::trace::say;
 use crate::world::{Event, World};
+
+/// As long as a move may take.
+const CROSSED: u64 = 32 * SECOND;
 
 impl World {
     pub fn order(&mut self) {
@@ -59,7 +62,9 @@ impl World {
                 self.forced_users.extend(lost.into_iter().map(|hash| (hash, self.now)));
             }
             Order::Move(hash, ip) => {
-                if self.forced.get(ip).is_some_and(lately) {
+                // Two orders for one user that cross: there is no rule for which one wins.
+                let crossed = self.moved.get(&hash.0).is_some_and(|(to, when)| to != ip && self.now < when + CROSSED);
+                if crossed || self.forced.get(ip).is_some_and(lately) {
                     self.forced_users.insert(hash.0, self.now);
                 }
                 self.moved.insert(hash.0, (*ip, self.now));

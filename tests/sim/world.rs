@@ -139,6 +139,8 @@ pub struct World {
     pub to_order: VecDeque<Order>,
     /// The ring was disturbed until then, as far as is known now.
     pub disturbed: u64,
+    /// Furthest that a wall clock ever was off, if it was too much.
+    pub skewed: u64,
     pub phase: Phase,
     pub trace: Trace,
     pub violation: Option<Violation>,
@@ -167,6 +169,7 @@ impl World {
             moved: BTreeMap::new(),
             to_order: VecDeque::new(),
             disturbed: 0,
+            skewed: if options.skew > SECOND { options.skew } else { 0 },
             phase: Phase::Run,
             trace: Trace::new(print),
             violation: None,
@@ -247,7 +250,11 @@ impl World {
 
     /// Nothing separates the directors, for so long that they must have found together.
     pub fn is_calm(&self) -> bool {
-        self.options.strict || self.now >= self.disturbed + 120 * SECOND
+        if self.options.strict {
+            return true;
+        }
+        // A clock that was set back keeps users for as much longer.
+        self.now >= self.disturbed + 120 * SECOND + 2 * self.skewed
     }
 
     /// Until the end, or the first violation.
