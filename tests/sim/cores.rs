@@ -24,17 +24,26 @@ impl World {
         self.stats.logins += 1;
         let mono = self.nodes[n].clocks(self.now).mono;
         match self.decide(n, core, user) {
-            (Decision::Wait(reason), _) => self.park(n, core, user, reason, mono),
-            (decision, snapshot) => self.answer(n, user, decision, &snapshot),
+            (key, Decision::Wait(reason), _) => self.park(n, core, user, key, reason, mono),
+            (_, decision, snapshot) => self.answer(n, user, decision, &snapshot),
         }
     }
 
-    fn park(&mut self, n: usize, core: usize, user: usize, reason: DelayReason, since: Mono) {
+    fn park(
+        &mut self,
+        n: usize,
+        core: usize,
+        user: usize,
+        key: Option<UserKey>,
+        reason: DelayReason,
+        since: Mono,
+    ) {
         let deadline = Mono(since.0 + LOOKUP_TIMEOUT);
         let parked = Parked {
             reason,
             since,
             deadline,
+            key,
             lookup: Waiting { user },
         };
         let at = self.nodes[n].at(n);
@@ -46,17 +55,22 @@ impl World {
     }
 
     /// As `Directory::login` does it: a new user is only created with the newest snapshot.
-    fn decide(&mut self, n: usize, core: usize, user: usize) -> (Decision, Arc<Snapshot>) {
+    fn decide(
+        &mut self,
+        n: usize,
+        core: usize,
+        user: usize,
+    ) -> (Option<UserKey>, Decision, Arc<Snapshot>) {
         let wall = self.nodes[n].clocks(self.now).wall;
         let (hash, tag) = (self.users[user].hash, self.users[user].tag);
         let checks = self.bug != Some(Bug::NoGenerationCheck);
         let Some(process) = self.nodes[n].process.as_mut() else {
             unreachable!("a login at a process that is not there");
         };
-        let (note, decision, snapshot) = loop {
+        let (key, note, decision, snapshot) = loop {
             let snapshot = Arc::clone(&process.cores[core].snapshot);
             let Some(key) = Process::key(&snapshot, hash, tag) else {
-                return (Decision::Wait(DelayReason::NoBackend), snapshot);
+                return (None, Decision::Wait(DelayReason::NoBackend), snapshot);
             };
             let current = process.table.snapshot.generation;
             let room = process.table.room();
@@ -71,14 +85,13 @@ impl World {
                 process.cores[core].snapshot = Arc::clone(&process.table.snapshot);
                 continue;
             }
-            let note = (login.note != Note::None).then_some(key);
-            break (note, login.decision, snapshot);
+            break (key, login.note, login.decision, snapshot);
         };
-        if let Some(key) = note {
+        if note != Note::None {
             self.post(n, key);
         }
         self.inspect(n);
-        (decision, snapshot)
+        (Some(key), decision, snapshot)
     }
 
     fn answer(&mut self, n: usize, user: usize, decision: Decision, snapshot: &Snapshot) {
@@ -173,26 +186,23 @@ impl World {
         let Some(process) = self.nodes[n].process.as_mut() else {
             return;
         };
-        process.cores[core].parking.wake_all();
+        let parking = &mut process.cores[core].parking;
+        match only {
+            Some(key) => parking.wake(key),
+            None => parking.wake_all(),
+        }
         let mut woken: Vec<(Place, usize)> = Vec::new();
-        while let Some((place, parked)) = process.cores[core].parking.next_woken() {
+        while let Some((place, parked)) = parking.next_woken() {
             woken.push((place, parked.lookup.user));
         }
         for (place, user) in woken {
-            if only.is_some_and(|key| key.hash != UserHash(self.users[user].hash)) {
-                continue;
-            }
-            let (decision, snapshot) = self.decide(n, core, user);
+            let (key, decision, snapshot) = self.decide(n, core, user);
             let Some(process) = self.nodes[n].process.as_mut() else {
                 return;
             };
             let parking = &mut process.cores[core].parking;
             match decision {
-                Decision::Wait(reason) => {
-                    if let Some(parked) = parking.get_mut(place) {
-                        parked.reason = reason;
-                    }
-                }
+                Decision::Wait(reason) => parking.waits_on(place, reason, key),
                 _ => {
                     parking.remove(place);
                     self.answer(n, user, decision, &snapshot);
