@@ -41,7 +41,10 @@ impl Bug {
     pub fn rewrite(self, bytes: Vec<u8>, rng: &mut Rng) -> Vec<u8> {
         let mut kept = Vec::with_capacity(bytes.len());
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let word = line.split(|byte| b"\t\n".contains(byte)).next().unwrap_or_default();
+            let word = line
+                .split(|byte| b"\t\n".contains(byte))
+                .next()
+                .unwrap_or_default();
             if self.drops(word, rng) {
                 continue;
             }

@@ -25,14 +25,21 @@ impl World {
         let mut touched = std::mem::take(&mut process.table.touched);
         touched.sort_unstable();
         touched.dedup();
-        let is_touched = |key: &homing::core::UserKey| touched.binary_search(&shard_of(key.hash)).is_ok();
+        let is_touched =
+            |key: &homing::core::UserKey| touched.binary_search(&shard_of(key.hash)).is_ok();
         let mut before = std::mem::take(&mut process.flags);
         let mut found = None;
         for shard in &touched {
             for entry in process.table.shards[*shard].entries() {
                 let key = entry.key();
-                if entry.is_queued() && !process.notes.contains(&key) && !process.lost.contains(shard) {
-                    found = Some(("S4 notes", format!("[{n}] {key:?} waits for a note that is nowhere")));
+                if entry.is_queued()
+                    && !process.notes.contains(&key)
+                    && !process.lost.contains(shard)
+                {
+                    found = Some((
+                        "S4 notes",
+                        format!("[{n}] {key:?} waits for a note that is nowhere"),
+                    ));
                 }
                 if !entry.is_weak() && !entry.is_killing() {
                     continue;
@@ -52,15 +59,24 @@ impl World {
         };
         for (key, flags) in &process.flags {
             if old(flags.weak, WEAK) {
-                found = Some(("L3 weak", format!("[{n}] {key:?} is weak since {:?}", flags.weak)));
+                found = Some((
+                    "L3 weak",
+                    format!("[{n}] {key:?} is weak since {:?}", flags.weak),
+                ));
             }
             if old(flags.killing, KILL) {
-                found = Some(("L3 kill", format!("[{n}] {key:?} is killed since {:?}", flags.killing)));
+                found = Some((
+                    "L3 kill",
+                    format!("[{n}] {key:?} is killed since {:?}", flags.killing),
+                ));
             }
         }
         let shown = Standing::of(&process.table.snapshot);
         if shown != process.ring.standing() {
-            let text = format!("[{n}] lookups see {shown:?}, but it is {:?}", process.ring.standing());
+            let text = format!(
+                "[{n}] lookups see {shown:?}, but it is {:?}",
+                process.ring.standing()
+            );
             found = Some(("S6 standing", text));
         }
         if let Some((name, text)) = found
@@ -78,12 +94,17 @@ impl World {
         };
         let most = self.options.output_buffer + QUEUE_SLACK;
         let queue = |(id, side): &(u64, usize)| {
-            self.links.get(id).map_or(0, |link| link.pipes[*side].queue.len())
+            self.links
+                .get(id)
+                .map_or(0, |link| link.pipes[*side].queue.len())
         };
         if let Some(longest) = process.links.values().map(queue).max()
             && longest > most
         {
-            self.fail("S7 bounds", format!("[{n}] {longest} bytes wait on one connection"));
+            self.fail(
+                "S7 bounds",
+                format!("[{n}] {longest} bytes wait on one connection"),
+            );
         }
     }
 }

@@ -100,7 +100,10 @@ impl World {
                 self.stats.answered += 1;
                 match snapshot.backend(slot) {
                     Some(backend) => self.open_session(n, user, backend.ip),
-                    None => self.fail("S6", format!("[{n}] user {user} sent to {slot:?}, which is nobody's")),
+                    None => self.fail(
+                        "S6",
+                        format!("[{n}] user {user} sent to {slot:?}, which is nobody's"),
+                    ),
                 }
             }
             Decision::Refuse(_) => self.stats.refused += 1,
@@ -167,7 +170,10 @@ impl World {
         let own = &mut process.cores[core];
         let generation = snapshot.generation;
         if generation < own.snapshot.generation {
-            let text = format!("[{n}.{core}] {generation} after {}", own.snapshot.generation);
+            let text = format!(
+                "[{n}.{core}] {generation} after {}",
+                own.snapshot.generation
+            );
             return self.fail("S6", text);
         }
         own.snapshot = snapshot;
@@ -242,9 +248,9 @@ impl World {
                 tag: homing::core::TagId(tag),
                 hash,
             };
-            let seen = process
-                .table
-                .touch(shard_of(hash), |shard| shard.keep_alive(key, wall, &snapshot));
+            let seen = process.table.touch(shard_of(hash), |shard| {
+                shard.keep_alive(key, wall, &snapshot)
+            });
             if let Refreshed::Known(Note::Announce | Note::Confirm) = seen {
                 notes.push(key);
             }

@@ -72,7 +72,10 @@ impl World {
                     say!(self, "[{n}] {conn:?} writes {}", bytes.escape_ascii());
                     self.send(id, side, bytes);
                 }
-                None => self.fail("S7 panic", format!("[{n}] bytes for {conn:?}, which is not there")),
+                None => self.fail(
+                    "S7 panic",
+                    format!("[{n}] bytes for {conn:?}, which is not there"),
+                ),
             }
         }
         self.tell_cores(n);
@@ -145,7 +148,10 @@ impl World {
         };
         if let Some(generation) = process.table.stale {
             let now = process.table.snapshot.generation;
-            self.fail("S6", format!("[{n}] generation {generation} published after {now}"));
+            self.fail(
+                "S6",
+                format!("[{n}] generation {generation} published after {now}"),
+            );
             return;
         }
         if let Some(text) = process.table.misfiled.take() {
@@ -174,7 +180,10 @@ impl World {
         let Some(process) = node.process.as_mut() else {
             return;
         };
-        if process.tick_at.is_some_and(|tick| tick <= deadline + 2 * MS && tick >= self.now) {
+        if process
+            .tick_at
+            .is_some_and(|tick| tick <= deadline + 2 * MS && tick >= self.now)
+        {
             return;
         }
         process.tick_at = Some(deadline + late);
@@ -191,10 +200,16 @@ impl World {
         let Some(process) = self.nodes[n].process.as_mut() else {
             return;
         };
-        let again = process.ring.next_deadline().is_some_and(|next| next <= clocks.mono);
+        let again = process
+            .ring
+            .next_deadline()
+            .is_some_and(|next| next <= clocks.mono);
         process.ticks = if again { process.ticks + 1 } else { 0 };
         if process.ticks > MOST_TICKS {
-            self.fail("S7 busy", format!("[{n}] wants to be called again and again"));
+            self.fail(
+                "S7 busy",
+                format!("[{n}] wants to be called again and again"),
+            );
         }
     }
 
@@ -213,7 +228,9 @@ impl World {
         if self.bug != Some(Bug::NoSweep) {
             for shard in part_of_pass * part..(part_of_pass + 1) * part {
                 if !process.table.shards[shard].is_empty() {
-                    process.table.touch(shard, |shard| shard.sweep(wall, &snapshot));
+                    process
+                        .table
+                        .touch(shard, |shard| shard.sweep(wall, &snapshot));
                 }
             }
         }

@@ -90,7 +90,11 @@ impl World {
     /// A strict ring may be slow, but not so slow that a director takes another one for dead.
     fn stall(&mut self) {
         let Some(id) = self.some_link() else { return };
-        let longest = if self.options.strict { 3 * SECOND } else { 100 * SECOND };
+        let longest = if self.options.strict {
+            3 * SECOND
+        } else {
+            100 * SECOND
+        };
         let time = self.rng.below(longest);
         self.disturb(time);
         let side = self.rng.index(2);
@@ -213,11 +217,25 @@ impl World {
             boot: u32::MAX,
         };
         let ends = [
-            End { at: outside, conn: None, open: true },
-            End { at, conn: Some(conn), open: true },
+            End {
+                at: outside,
+                conn: None,
+                open: true,
+            },
+            End {
+                at,
+                conn: Some(conn),
+                open: true,
+            },
         ];
         // What the director answers goes nowhere.
-        let pipes = [Pipe::default(), Pipe { dead: true, ..Pipe::default() }];
+        let pipes = [
+            Pipe::default(),
+            Pipe {
+                dead: true,
+                ..Pipe::default()
+            },
+        ];
         self.links.insert(id, Link { ends, pipes });
         self.feed(n, Input::Accepted { conn, source });
         self.send(id, 0, garbage);

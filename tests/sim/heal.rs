@@ -15,13 +15,22 @@ use homing::core::users::shard_of;
 pub enum Phase {
     Run,
     /// All faults have stopped; the directors find together.
-    Healing { since: u64 },
+    Healing {
+        since: u64,
+    },
     /// They agree on the backends.
-    Settled { since: u64, ordered: u64 },
+    Settled {
+        since: u64,
+        ordered: u64,
+    },
     /// Nobody logs in any more; what was begun comes to its end.
-    Ebb { since: u64 },
+    Ebb {
+        since: u64,
+    },
     /// Nothing but PING and PONG is excused.
-    Quiet { since: u64 },
+    Quiet {
+        since: u64,
+    },
     Done,
 }
 
@@ -112,10 +121,16 @@ impl World {
             self.give_next_order();
             if self.now > since + ORDERED {
                 let text = self.disagreement().unwrap_or_default();
-                self.fail("S3 orders", format!("orders are not taken in a whole ring: {text}"));
+                self.fail(
+                    "S3 orders",
+                    format!("orders are not taken in a whole ring: {text}"),
+                );
             }
             // What follows counts from the last order.
-            self.phase = Phase::Settled { since, ordered: self.now };
+            self.phase = Phase::Settled {
+                since,
+                ordered: self.now,
+            };
             return;
         }
         let took = self.now - ordered;
@@ -123,7 +138,10 @@ impl World {
         if reached(15 * SECOND)
             && let Some(text) = self.disagreement()
         {
-            return self.fail("S3 orders", format!("15 s after orders in a whole ring: {text}"));
+            return self.fail(
+                "S3 orders",
+                format!("15 s after orders in a whole ring: {text}"),
+            );
         }
         if reached(20 * SECOND) {
             self.move_somebody();
@@ -135,7 +153,10 @@ impl World {
             && self.options.user_limit > self.users.len() as u64
             && let Some(text) = self.somebody_is_killed()
         {
-            return self.fail("L3 kill", format!("25 s after a move in a whole ring: {text}"));
+            return self.fail(
+                "L3 kill",
+                format!("25 s after a move in a whole ring: {text}"),
+            );
         }
         let half = u64::from(self.options.expire_secs) * SECOND / 2;
         let users = self.users_disagree();
@@ -200,13 +221,18 @@ impl World {
             }
             let known: Vec<(usize, Option<IpAddr>)> = self
                 .living()
-                .map(|(n, node, process)| (n, where_is(node, process, self.now, user.hash, user.tag)))
+                .map(|(n, node, process)| {
+                    (n, where_is(node, process, self.now, user.hash, user.tag))
+                })
                 .collect();
             let places: BTreeSet<Option<IpAddr>> = known.iter().map(|place| place.1).collect();
             // With a full table a director may know less than another.
             let full = self.options.user_limit <= self.users.len() as u64;
             if places.iter().flatten().count() > 1 || (places.len() > 1 && !full) {
-                return Some(format!("user {number} ({}) on {spread:?} is known as {known:?}", user.hash));
+                return Some(format!(
+                    "user {number} ({}) on {spread:?} is known as {known:?}",
+                    user.hash
+                ));
             }
         }
         None
@@ -214,7 +240,10 @@ impl World {
 
     fn somebody_is_killed(&self) -> Option<String> {
         let found = self.living().find_map(|(n, _, process)| {
-            let (key, flags) = process.flags.iter().find(|(_, flags)| flags.killing.is_some())?;
+            let (key, flags) = process
+                .flags
+                .iter()
+                .find(|(_, flags)| flags.killing.is_some())?;
             Some(format!("[{n}] {key:?} {flags:?}"))
         });
         found
@@ -225,7 +254,12 @@ fn describe(process: &Process) -> String {
     let backends = process.ring.backends();
     let each = backends.iter().map(|backend| {
         let tag = String::from_utf8_lossy(backends.tag_name(backend.tag)).into_owned();
-        format!("{}*{}@{tag}{}", backend.ip, backend.vhosts, if backend.down { " down" } else { "" })
+        format!(
+            "{}*{}@{tag}{}",
+            backend.ip,
+            backend.vhosts,
+            if backend.down { " down" } else { "" }
+        )
     });
     each.collect::<Vec<_>>().join(", ")
 }

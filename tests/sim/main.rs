@@ -59,7 +59,9 @@ fn run(seed: u64, bug: Option<Bug>, print: bool) -> Outcome {
 
 fn number(name: &str, otherwise: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a number")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is a number")),
         Err(_) => otherwise,
     }
 }

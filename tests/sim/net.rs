@@ -267,7 +267,12 @@ impl World {
             return;
         };
         self.trace.bytes(bytes);
-        say!(self, "[{}] {conn:?} reads {}", at.node, bytes.escape_ascii());
+        say!(
+            self,
+            "[{}] {conn:?} reads {}",
+            at.node,
+            bytes.escape_ascii()
+        );
         self.drain(at.node);
         self.feed(at.node, Input::Received(conn, bytes));
         self.pump(id, from);
@@ -345,14 +350,21 @@ impl World {
     }
 
     fn forget_closed(&mut self, id: LinkId) {
-        if self.links.get(&id).is_some_and(|link| link.ends.iter().all(|end| !end.open)) {
+        if self
+            .links
+            .get(&id)
+            .is_some_and(|link| link.ends.iter().all(|end| !end.open))
+        {
             self.links.remove(&id);
         }
     }
 
     /// For L4: what goes over the ring, by lines. The machine hands over whole lines.
     fn count_lines(&mut self, id: LinkId, side: usize, bytes: &[u8]) {
-        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in bytes
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
             if line.starts_with(b"PING") || line.starts_with(b"PONG") {
                 self.stats.pings += 1;
                 continue;
@@ -361,7 +373,10 @@ impl World {
             if self.is_quiet_phase() {
                 let from = self.links.get(&id).map(|link| link.ends[side].at.node);
                 let text = line.escape_ascii().to_string();
-                self.fail("L4 quiet", format!("{from:?} says {text} though nothing happens"));
+                self.fail(
+                    "L4 quiet",
+                    format!("{from:?} says {text} though nothing happens"),
+                );
             }
         }
     }

@@ -112,7 +112,10 @@ impl SimTable {
             let users = |shard: &Shard| shard.users_per_backend().get(slot).copied().unwrap_or(0);
             let left: u32 = self.shards.iter().map(users).sum();
             if left > 0 {
-                self.misfiled = Some(format!("slot {slot} of {before:?} has {left} users and is {}", view.ip));
+                self.misfiled = Some(format!(
+                    "slot {slot} of {before:?} has {left} users and is {}",
+                    view.ip
+                ));
             }
         }
     }

@@ -125,16 +125,29 @@ impl Options {
             login_every: rng.pick(&[300, 1000, 5000]) * MS,
             strict,
             latency: (slowest / 20, slowest),
-            split: rng.pick(&[Split::Whole, Split::Anywhere, Split::Anywhere, Split::Crumbs]),
+            split: rng.pick(&[
+                Split::Whole,
+                Split::Anywhere,
+                Split::Anywhere,
+                Split::Crumbs,
+            ]),
             window: rng.pick(&[300, 4096, 65536, 65536]),
-            skew: if skewed { rng.pick(&[2, 30, 400]) * SECOND } else { rng.pick(&[0, 250, 499]) * MS },
+            skew: if skewed {
+                rng.pick(&[2, 30, 400]) * SECOND
+            } else {
+                rng.pick(&[0, 250, 499]) * MS
+            },
             note_capacity: rng.pick(&[1, 8, 1000, 1000]),
             note_delay: rng.pick(&[0, MS, 50 * MS]),
             snapshot_lag: rng.pick(&[0, 5 * MS, 300 * MS]),
             kick_time: rng.pick(&[MS, 100 * MS, 800 * MS]),
             output_buffer: rng.pick(&[16 << 10, 10 << 20, 10 << 20]),
             flush_script: rng.percent(30),
-            user_limit: if strict { 1 << 20 } else { rng.pick(&[10, 1 << 20, 1 << 20]) },
+            user_limit: if strict {
+                1 << 20
+            } else {
+                rng.pick(&[10, 1 << 20, 1 << 20])
+            },
             shared_ip: rng.percent(10),
             faults,
             fault_every: rng.pick(&[5, 30, 120]) * SECOND,

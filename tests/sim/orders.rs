@@ -40,7 +40,9 @@ impl World {
         if !process.ring.standing().synced {
             return false;
         }
-        let result = process.ring.order(order.clone(), clocks, &mut process.table);
+        let result = process
+            .ring
+            .order(order.clone(), clocks, &mut process.table);
         say!(self, "[{n}] order {order:?}: {result:?}");
         if result.is_ok() {
             self.stats.orders += 1;
@@ -56,14 +58,21 @@ impl World {
         let lately = |when: &u64| self.now < when + FORCED;
         match order {
             Order::Remove(ip) | Order::ForgetUsers(ip) => {
-                let lost = self.moved.iter().filter(|(_, (to, when))| to == ip && lately(when));
+                let lost = self
+                    .moved
+                    .iter()
+                    .filter(|(_, (to, when))| to == ip && lately(when));
                 let lost: Vec<u32> = lost.map(|(hash, _)| *hash).collect();
                 self.forced.insert(*ip, self.now);
-                self.forced_users.extend(lost.into_iter().map(|hash| (hash, self.now)));
+                self.forced_users
+                    .extend(lost.into_iter().map(|hash| (hash, self.now)));
             }
             Order::Move(hash, ip) => {
                 // Two orders for one user that cross: there is no rule for which one wins.
-                let crossed = self.moved.get(&hash.0).is_some_and(|(to, when)| to != ip && self.now < when + CROSSED);
+                let crossed = self
+                    .moved
+                    .get(&hash.0)
+                    .is_some_and(|(to, when)| to != ip && self.now < when + CROSSED);
                 if crossed || self.forced.get(ip).is_some_and(lately) {
                     self.forced_users.insert(hash.0, self.now);
                 }
@@ -80,7 +89,10 @@ impl World {
         let ip = backend_ip(number + 100 * tag);
         let user = self.rng.index(self.users.len());
         let hash = self.users[user].hash;
-        match self.rng.below(if self.options.forced_orders { 13 } else { 11 }) {
+        match self
+            .rng
+            .below(if self.options.forced_orders { 13 } else { 11 })
+        {
             0..=2 => Order::SetBackend {
                 ip,
                 tag: Some(tag_name(tag).as_bytes().to_vec()),

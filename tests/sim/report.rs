@@ -15,7 +15,10 @@ pub struct Report {
 impl Report {
     /// Measures how long `work` takes.
     pub fn of(work: impl FnOnce() -> Vec<Outcome>) -> Report {
-        #[expect(clippy::disallowed_methods, reason = "how fast the simulator is, not what it does")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "how fast the simulator is, not what it does"
+        )]
         let begun = Instant::now();
         let outcomes = work();
         Report {
@@ -25,7 +28,9 @@ impl Report {
     }
 
     pub fn is_clean(&self) -> bool {
-        self.outcomes.iter().all(|outcome| outcome.violation.is_none())
+        self.outcomes
+            .iter()
+            .all(|outcome| outcome.violation.is_none())
     }
 
     /// Every invariant that was broken, and how to see it again.
@@ -55,11 +60,18 @@ impl Report {
     fn spread(&self, of: impl Fn(&Outcome) -> Option<u64>) -> String {
         let mut times: Vec<u64> = self.outcomes.iter().filter_map(of).collect();
         times.sort_unstable();
-        let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
+        let at = |percent: usize| {
+            times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)))
+        };
         match (at(50), at(99), times.last()) {
             (Some(median), Some(most), Some(all)) => {
                 let seconds = |time: &u64| time / SECOND;
-                format!("{} / {} / {} s", seconds(median), seconds(most), seconds(all))
+                format!(
+                    "{} / {} / {} s",
+                    seconds(median),
+                    seconds(most),
+                    seconds(all)
+                )
             }
             _ => "none".to_owned(),
         }
@@ -71,12 +83,23 @@ impl fmt::Display for Report {
         let events = self.total(|outcome| outcome.stats.events);
         let years = self.total(|outcome| outcome.stats.simulated / SECOND) as f64 / 31_557_600.0;
         let took = self.took.as_secs_f64();
-        let strict = self.outcomes.iter().filter(|outcome| outcome.strict).count();
+        let strict = self
+            .outcomes
+            .iter()
+            .filter(|outcome| outcome.strict)
+            .count();
         writeln!(f, "seeds         {} ({strict} strict)", self.outcomes.len())?;
-        writeln!(f, "events        {events}, {:.0} a second", events as f64 / took)?;
+        writeln!(
+            f,
+            "events        {events}, {:.0} a second",
+            events as f64 / took
+        )?;
         writeln!(f, "ring-years    {years:.4}")?;
         for (name, of) in [
-            ("faults", (|o: &Outcome| o.stats.faults) as fn(&Outcome) -> u64),
+            (
+                "faults",
+                (|o: &Outcome| o.stats.faults) as fn(&Outcome) -> u64,
+            ),
             ("orders", |o| o.stats.orders),
             ("logins", |o| o.stats.logins),
             ("answered", |o| o.stats.answered),
@@ -92,7 +115,11 @@ impl fmt::Display for Report {
         }
         let rings = |o: &Outcome| o.stats.agreed_backends.filter(|_| o.directors > 1);
         let users = |o: &Outcome| o.stats.agreed_users.filter(|_| o.directors > 1);
-        writeln!(f, "L1 backends   {} (median / 99 % / most)", self.spread(rings))?;
+        writeln!(
+            f,
+            "L1 backends   {} (median / 99 % / most)",
+            self.spread(rings)
+        )?;
         write!(f, "L1 users      {}", self.spread(users))
     }
 }

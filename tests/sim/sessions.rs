@@ -40,7 +40,11 @@ impl World {
                 _ => u32::try_from(self.rng.between(1, u32::MAX.into())).unwrap(),
             };
             let tag = self.rng.index(self.options.tags);
-            if !self.users.iter().any(|user| (user.hash, user.tag) == (hash, tag)) {
+            if !self
+                .users
+                .iter()
+                .any(|user| (user.hash, user.tag) == (hash, tag))
+            {
                 self.users.push(User { hash, tag });
             }
         }
@@ -109,9 +113,16 @@ impl World {
             session.user == user
                 && !session.doomed
                 && self.forced.get(&session.backend).is_none_or(later)
-                && self.forced_users.get(&self.users[user].hash).is_none_or(later)
+                && self
+                    .forced_users
+                    .get(&self.users[user].hash)
+                    .is_none_or(later)
         };
-        self.sessions.values().filter(counts).map(|session| session.backend).collect()
+        self.sessions
+            .values()
+            .filter(counts)
+            .map(|session| session.backend)
+            .collect()
     }
 
     /// S1. While directors are separated, or have been so lately, two backends are excused, and
@@ -172,7 +183,10 @@ impl World {
     }
 
     fn meant(&self, n: usize, kick: &Kick) -> Vec<u64> {
-        let meant = self.sessions.iter().filter(|(_, session)| self.is_meant(n, kick, session));
+        let meant = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| self.is_meant(n, kick, session));
         meant.map(|(id, _)| *id).collect()
     }
 

@@ -12,7 +12,10 @@ pub struct Trace {
 
 impl Trace {
     pub fn new(print: bool) -> Trace {
-        Trace { hash: 0xcbf2_9ce4_8422_2325, print }
+        Trace {
+            hash: 0xcbf2_9ce4_8422_2325,
+            print,
+        }
     }
 
     pub fn hash(&self) -> u64 {

@@ -169,7 +169,11 @@ impl World {
             moved: BTreeMap::new(),
             to_order: VecDeque::new(),
             disturbed: 0,
-            skewed: if options.skew > SECOND { options.skew } else { 0 },
+            skewed: if options.skew > SECOND {
+                options.skew
+            } else {
+                0
+            },
             phase: Phase::Run,
             trace: Trace::new(print),
             violation: None,
@@ -213,7 +217,11 @@ impl World {
 
     fn director_id(&self, n: usize) -> DirectorId {
         let n = u8::try_from(n).unwrap();
-        let (last, port) = if self.options.shared_ip { (1, 9090 + u16::from(n)) } else { (n + 1, 9090) };
+        let (last, port) = if self.options.shared_ip {
+            (1, 9090 + u16::from(n))
+        } else {
+            (n + 1, 9090)
+        };
         DirectorId {
             ip: IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)),
             port,
@@ -273,7 +281,10 @@ impl World {
             }
             self.stats.events += 1;
             if self.stats.events > MOST_EVENTS {
-                self.fail("L4 storm", format!("{MOST_EVENTS} events in {} s", when / SECOND));
+                self.fail(
+                    "L4 storm",
+                    format!("{MOST_EVENTS} events in {} s", when / SECOND),
+                );
             }
             self.trace.number(when);
             self.dispatch(event);
@@ -368,7 +379,11 @@ impl World {
             process.flushes.insert(flush.key, serial);
         }
         let time = self.rng.pick(&[0, 100 * MS, 3 * SECOND, 60 * SECOND]);
-        let result = if self.rng.percent(70) { FlushResult::Succeeded } else { FlushResult::Failed };
+        let result = if self.rng.percent(70) {
+            FlushResult::Succeeded
+        } else {
+            FlushResult::Failed
+        };
         self.after(time, Event::Flushed(at, flush.key, result, serial));
     }
 }
