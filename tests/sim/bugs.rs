@@ -32,8 +32,6 @@ pub enum Bug {
     NoWakes,
     /// Slots of removed backends are given away before the table was swept.
     NoSweep,
-    /// Near its expiry a user is sent on without asking the others (2012).
-    NoConfirmation,
 }
 
 impl Bug {

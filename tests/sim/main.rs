@@ -9,6 +9,7 @@ mod cores;
 mod drive;
 mod faults;
 mod heal;
+mod museum;
 mod net;
 mod node;
 mod options;
@@ -19,7 +20,7 @@ mod sessions;
 mod trace;
 mod world;
 
-use bugs::Bug;
+pub use bugs::Bug;
 use report::Report;
 use world::{Stats, Violation, World};
 

@@ -221,6 +221,7 @@ impl World {
         let since = self.nodes[n].simulated(since);
         if let Phase::Settled { ordered, .. } = self.phase
             && self.to_order.is_empty()
+            && self.skewed == 0
             // A flush script may take as long as a move may.
             && !(self.options.flush_script && reason == DelayReason::Killing)
             && since > ordered + 5 * SECOND
