@@ -57,8 +57,8 @@ impl Bug {
 
     fn drops(self, word: &[u8], rng: &mut Rng) -> bool {
         match self {
-            Bug::UsersUntold => word == b"USER" || word == b"U",
-            Bug::NoUsersForJoiner => word == b"U",
+            Bug::UsersUntold => [b"USER".as_slice(), b"U", b"UU"].contains(&word),
+            Bug::NoUsersForJoiner => word == b"U" || word == b"UU" || word == b"ASK",
             Bug::NoConflictKick => word == b"USER-KICK-HASH",
             Bug::NoPings => word == b"PING",
             Bug::SyncOnce => word == b"SYNC" && rng.percent(90),

@@ -20,7 +20,7 @@ mod sessions;
 mod trace;
 mod world;
 
-pub use bugs::Bug;
+use bugs::Bug;
 use report::Report;
 use world::{Stats, Violation, World};
 
