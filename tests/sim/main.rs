@@ -114,6 +114,32 @@ fn seeds() {
     assert!(report.is_clean(), "{}", report.failures());
 }
 
+/// Seeds that have found something, by what was broken.
+const REGRESSIONS: [(&str, &[u64]); 3] = [
+    (
+        "users that were asked about were never announced again",
+        &[14, 15, 22],
+    ),
+    (
+        "states of one second changed places for ever",
+        &[2754, 2663, 1335],
+    ),
+    ("DIRECTOR lines multiplied", &[405, 590, 450]),
+];
+
+#[test]
+fn what_was_found_stays_mended() {
+    for (what, seeds) in REGRESSIONS {
+        for seed in seeds {
+            assert_eq!(
+                run(*seed, None, false).violation,
+                None,
+                "seed {seed}: {what}"
+            );
+        }
+    }
+}
+
 /// S8.
 #[test]
 fn the_same_seed_is_the_same_run() {
