@@ -1,6 +1,6 @@
-//! Bugs that are put in on purpose, to see whether the simulator finds them. Most were found in
-//! directors in the field (docs/protocol/ring.md, lessons); each is made by the driver or on the
-//! wire, so the machine itself has no switch for them.
+//! Bugs that are put in on purpose, to see whether the simulator finds them. Those with a year were
+//! found in directors in the field; each is made by the driver or on the wire, so the machine itself
+//! has no switch for them.
 
 use crate::rng::Rng;
 

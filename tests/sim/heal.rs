@@ -240,14 +240,13 @@ impl World {
     }
 
     fn somebody_is_killed(&self) -> Option<String> {
-        let found = self.living().find_map(|(n, _, process)| {
+        self.living().find_map(|(n, _, process)| {
             let (key, flags) = process
                 .flags
                 .iter()
                 .find(|(_, flags)| flags.killing.is_some())?;
             Some(format!("[{n}] {key:?} {flags:?}"))
-        });
-        found
+        })
     }
 }
 
