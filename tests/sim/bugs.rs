@@ -6,8 +6,6 @@ use crate::rng::Rng;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// A lookup core creates users with whatever snapshot it has.
-    NoGenerationCheck,
     /// Nobody is told of users.
     UsersUntold,
     /// A director that joins is not told of users that are there.

@@ -63,7 +63,6 @@ impl World {
     ) -> (Option<UserKey>, Decision, Arc<Snapshot>) {
         let wall = self.nodes[n].clocks(self.now).wall;
         let (hash, tag) = (self.users[user].hash, self.users[user].tag);
-        let checks = self.bug != Some(Bug::NoGenerationCheck);
         let Some(process) = self.nodes[n].process.as_mut() else {
             unreachable!("a login at a process that is not there");
         };
@@ -77,7 +76,7 @@ impl World {
             let mut stale = false;
             let login = process.table.touch(shard_of(key.hash), |shard| {
                 shard.login(key, wall, &snapshot, || {
-                    stale = checks && current != snapshot.generation;
+                    stale = current != snapshot.generation;
                     if stale { Err(Refusal::TableFull) } else { room }
                 })
             });

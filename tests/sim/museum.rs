@@ -5,18 +5,19 @@ use crate::{Bug, run};
 /// Seeds in which a bug must show.
 const SEEDS: u64 = 1000;
 
-/// The first seed that fails with the bug, and does not without it.
-fn finds(bug: Bug) -> Option<(u64, &'static str)> {
-    (0..SEEDS).find_map(|seed| {
+/// A seed that fails with the bug, and not in the same way without it. The one that found the bug last
+/// is tried first: a search takes a minute.
+fn finds(bug: Bug, first: u64) -> Option<(u64, &'static str)> {
+    (first..SEEDS).chain(0..first).find_map(|seed| {
         let found = run(seed, Some(bug), false).violation?;
         let without = run(seed, None, false).violation;
         (without.as_ref().map(|it| it.name) != Some(found.name)).then_some((seed, found.name))
     })
 }
 
-fn assert_found(bugs: &[Bug]) {
-    for bug in bugs {
-        let found = finds(*bug);
+fn assert_found(bugs: &[(Bug, u64)]) {
+    for (bug, first) in bugs {
+        let found = finds(*bug, *first);
         println!("{bug:?}: {found:?}");
         assert!(found.is_some(), "{bug:?} is not found within {SEEDS} seeds");
     }
@@ -25,29 +26,28 @@ fn assert_found(bugs: &[Bug]) {
 /// The canary: if this is not found, nothing is.
 #[test]
 fn users_that_nobody_is_told_of_are_found() {
-    assert_found(&[Bug::UsersUntold]);
+    assert_found(&[(Bug::UsersUntold, 0)]);
 }
 
 #[test]
 fn bugs_of_the_ring_are_found() {
     assert_found(&[
-        Bug::NoUsersForJoiner,
-        Bug::NoConflictKick,
-        Bug::JoinerWins,
-        Bug::NoPings,
-        Bug::SyncOnce,
-        Bug::NoConnect,
-        Bug::DirectorsUntold,
-        Bug::KillsUntold,
+        (Bug::NoUsersForJoiner, 272),
+        (Bug::NoConflictKick, 204),
+        (Bug::JoinerWins, 290),
+        (Bug::NoPings, 0),
+        (Bug::SyncOnce, 0),
+        (Bug::NoConnect, 136),
+        (Bug::DirectorsUntold, 158),
+        (Bug::KillsUntold, 0),
     ]);
 }
 
 #[test]
 fn bugs_of_the_driver_are_found() {
     assert_found(&[
-        Bug::NoGenerationCheck,
-        Bug::NotesForgotten,
-        Bug::NoWakes,
-        Bug::NoSweep,
+        (Bug::NotesForgotten, 10),
+        (Bug::NoWakes, 4),
+        (Bug::NoSweep, 17),
     ]);
 }
