@@ -226,6 +226,14 @@ impl Ring {
         if self.members.ends_director_line(named, self.right()) {
             return;
         }
+        let now = self.now.mono;
+        if !self
+            .members
+            .get_mut(named)
+            .is_some_and(|it| it.pass_name(now))
+        {
+            return;
+        }
         self.round.changes += 1;
         let sender = self.conns.director(id);
         self.broadcast(&Command::Director(named), sender);
