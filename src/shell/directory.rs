@@ -350,6 +350,7 @@ mod tests {
                 backend: snapshot.choose(USER).unwrap(),
                 stamp: None,
                 weak: false,
+                late: false,
                 from: 0,
             };
             directory.with_shard(shard_of(USER.hash), |shard| {

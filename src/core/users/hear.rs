@@ -26,6 +26,8 @@ pub struct Heard {
     pub stamp: Option<Wall>,
     /// The assignment is being confirmed.
     pub weak: bool,
+    /// The user was moved a moment ago: a line with another backend may be older than the move.
+    pub late: bool,
     /// Who is remembered as having decided, if the line's backend is taken ([`Entry::decided_by`]).
     pub from: u16,
 }
@@ -291,7 +293,7 @@ fn choose(
         }
         (false, false) if heard.backend == ours => ours,
         (false, false) if snapshot.expiry.is_near(entry.stamp(), now) => heard.backend,
-        (false, false) if entry.is_killing() => ours,
+        (false, false) if entry.is_killing() || heard.late => ours,
         (false, false) => {
             let winner = lower(ours, heard.backend, snapshot);
             hearing.outcome = Outcome::Changed;
