@@ -13,6 +13,7 @@ mod director;
 mod dovecot;
 mod process;
 mod scripted_auth;
+mod seat;
 mod secrets;
 mod service;
 mod site;

@@ -1,0 +1,44 @@
+//! Warnings and errors in the members' logs. A test says which ones it has caused itself.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+/// How a line that is no mere information begins, of Dovecot and of Homing.
+const MARKS: [&str; 7] = [
+    ": Error: ",
+    ": Warning: ",
+    ": Fatal: ",
+    ": Panic: ",
+    " ERROR ",
+    " WARN ",
+    "panicked at",
+];
+/// What members say about one that the test has cut off; its address is in the same line.
+const ABOUT_CUT: [&str; 6] = [
+    "Connection refused",
+    "Connection closed",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Ping timed out",
+    "disconnected us with reason: Shutting down",
+];
+
+/// Lines that need an explanation. `cut`: members the test has cut off; `allowed`: texts this test
+/// expects besides.
+pub fn find(log: &Path, cut: &BTreeSet<Ipv4Addr>, allowed: &[&str]) -> Vec<String> {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let is_about_cut = |line: &str| {
+        ABOUT_CUT.iter().any(|text| line.contains(text))
+            && cut
+                .iter()
+                .any(|address| line.contains(&format!("{address}:")))
+    };
+    text.lines()
+        .filter(|line| MARKS.iter().any(|mark| line.contains(mark)))
+        .filter(|line| !is_about_cut(line) && !allowed.iter().any(|text| line.contains(text)))
+        .map(str::to_owned)
+        .collect()
+}
