@@ -315,7 +315,7 @@ fn start_dovecot(site: &Site, spec: &DirectorSpec) -> Dovecot {
         };
         link(&spec.auth_login, "auth-login");
         link(&spec.auth_userdb, "auth-userdb");
-        let unused = dovecot.base().join("director-authreply");
+        let unused = PathBuf::from("director-authreply"); // in base_dir
         let authreply = spec.sockets.authreply.as_ref().unwrap_or(&unused);
         let mut values = dovecot.values();
         values.extend([

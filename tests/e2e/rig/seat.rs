@@ -23,13 +23,13 @@ impl Seat {
             .join(" ")
     }
 
-    /// Every line that the others say goes to a log of its own.
+    /// Every line to and from others goes to a file of its own, which no failure prints.
     pub fn dovecot_settings(&self, log: &Path) -> String {
         format!(
             "director_ping_idle_timeout = {}s\nlog_debug = category=director\n\
              debug_log_path = {}",
             self.ping_idle,
-            log.with_extension("debug.log").display()
+            log.with_extension("debug").display()
         )
     }
 

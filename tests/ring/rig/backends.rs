@@ -74,7 +74,7 @@ impl Backends {
         let usable = self.0.iter().filter(|(_, weight)| weight.up);
         let mut points: Vec<_> = usable
             .flat_map(|(address, weight)| {
-                (0..weight.vhosts).map(|n| (md5(&format!("{address}-{n}")), *address))
+                (0..weight.vhosts).map(move |n| (md5(&format!("{address}-{n}")), *address))
             })
             .collect();
         points.sort_unstable();

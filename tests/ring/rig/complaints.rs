@@ -15,6 +15,8 @@ const MARKS: [&str; 7] = [
     " WARN ",
     "panicked at",
 ];
+/// A member that inserts itself has the two beside it let go of each other. Dovecot warns of that.
+const ABOUT_INSERTED: &str = "disconnected us with reason: CONNECT requested";
 /// What members say about one that the test has cut off; its address is in the same line.
 const ABOUT_CUT: [&str; 6] = [
     "Connection refused",
@@ -25,11 +27,15 @@ const ABOUT_CUT: [&str; 6] = [
     "disconnected us with reason: Shutting down",
 ];
 
+/// What Dovecot's master says at SIGTERM.
+pub const STOPPED: &str = "master: Warning: Killed with signal 15";
+
 /// Lines that need an explanation. `cut`: members the test has cut off; `allowed`: texts this test
 /// expects besides.
 pub fn find(log: &Path, cut: &BTreeSet<Ipv4Addr>, allowed: &[&str]) -> Vec<String> {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
+    let is_about_ring = |line: &str| line.contains(ABOUT_INSERTED);
     let is_about_cut = |line: &str| {
         ABOUT_CUT.iter().any(|text| line.contains(text))
             && cut
@@ -38,7 +44,8 @@ pub fn find(log: &Path, cut: &BTreeSet<Ipv4Addr>, allowed: &[&str]) -> Vec<Strin
     };
     text.lines()
         .filter(|line| MARKS.iter().any(|mark| line.contains(mark)))
-        .filter(|line| !is_about_cut(line) && !allowed.iter().any(|text| line.contains(text)))
+        .filter(|line| !is_about_ring(line) && !is_about_cut(line))
+        .filter(|line| !allowed.iter().any(|text| line.contains(text)))
         .map(str::to_owned)
         .collect()
 }

@@ -1,6 +1,7 @@
 //! A ring of members, and what all of them should know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::Ipv4Addr;
 use std::thread;
 use std::time::Duration;
@@ -102,7 +103,7 @@ impl Ring {
         let site = &ring.site;
         thread::scope(|scope| {
             for member in &mut ring.members {
-                scope.spawn(|| member.start(site));
+                scope.spawn(move || member.start(site));
             }
         });
         ring.agree();
@@ -311,24 +312,23 @@ impl Ring {
         said
     }
 
-    /// Lines of the Dovecots' debug logs with this text: what has come in on the ring, among others.
+    /// How often a text is in the Dovecots' debug logs, which have all that comes in on the ring.
     pub fn count_debug(&self, text: &str) -> usize {
-        let logs = self.site.logs().into_iter().filter(|log| is_debug(log));
-        let texts = logs.map(|log| std::fs::read(log).unwrap_or_default());
-        texts
-            .map(|log| memchr::memmem::find_iter(&log, text).count())
-            .sum()
+        let entries = fs::read_dir(self.site.path()).expect("the site").flatten();
+        let paths = entries.map(|entry| entry.path());
+        let logs = paths.filter(|path| path.extension().is_some_and(|end| end == "debug"));
+        logs.map(|log| {
+            let log = fs::read(log).expect("a log");
+            memchr::memmem::find_iter(&log, text).count()
+        })
+        .sum()
     }
 
     /// Checks that nobody has complained but about members that were cut off, and with these texts.
     pub fn check_logs(&self, allowed: &[&str]) {
-        for log in self.site.logs().iter().filter(|log| !is_debug(log)) {
-            let found = complaints::find(log, &self.cut, allowed);
+        for log in self.site.logs() {
+            let found = complaints::find(&log, &self.cut, allowed);
             assert!(found.is_empty(), "in {}: {found:#?}", log.display());
         }
     }
-}
-
-fn is_debug(log: &std::path::Path) -> bool {
-    log.to_str().is_some_and(|log| log.ends_with(".debug.log"))
 }
