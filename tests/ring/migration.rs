@@ -1,9 +1,14 @@
 //! One director after another is replaced, and nobody notices.
 
+use std::thread;
+use std::time::Duration;
+
 use crate::e2e::DirectorKind::{self, Dovecot23, Homing};
 use crate::rig::{Ring, RingSpec, STOPPED};
 
 const USERS: usize = 1000;
+/// For each user to come by at each member.
+const A_WHILE: Duration = Duration::from_secs(3);
 
 #[test]
 fn from_dovecot_to_homing_and_back() {
@@ -24,6 +29,7 @@ fn migrate(kinds: &[DirectorKind]) {
             ring.stop(number);
             ring.replace(number, *kind);
             ring.agree();
+            thread::sleep(A_WHILE);
         }
     }
     let tally = load.finish();

@@ -55,7 +55,8 @@ fn silent(members: &'static str) {
         ..RingSpec::of(members)
     };
     let mut ring = Ring::start_skewed(spec, USERS);
-    for number in 0..members.len() {
+    // Each takes its time: nobody is asked for a sign of life before 15 s have passed.
+    for number in [0, members.len() - 1] {
         ring.pause(number);
         // Users may be sent on meanwhile; new ones wait until the ring is closed without it.
         ring.agree();

@@ -7,7 +7,14 @@ for_each_ring!(
     super::every_start_order,
     [ddd "DDD", hdd "HDD", hhd "HHD", hhh "HHH"]
 );
+for_each_ring!(
+    a_lone_member_is_joined_by_the_others,
+    super::joined,
+    [ddd "DDD", hdd "HDD", dhh "DHH", hhh "HHH"]
+);
 
+/// What a Dovecot says that serves without the others.
+const ALONE: &str = "we must be the only director left";
 const ORDERS: [[usize; 3]; 6] = [
     [0, 1, 2],
     [0, 2, 1],
@@ -27,4 +34,17 @@ fn every_start_order(members: &'static str) {
         ring.agree();
         ring.check_logs(&[]);
     }
+}
+
+/// The first one serves when it has looked for the others in vain for a while.
+fn joined(members: &'static str) {
+    let mut ring = Ring::new(RingSpec::of(members));
+    ring.start_member(0);
+    ring.add_users("early", 200);
+    ring.agree();
+    for number in [1, 2] {
+        ring.start_member(number);
+        ring.agree();
+    }
+    ring.check_logs(&[ALONE]);
 }

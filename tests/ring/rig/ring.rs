@@ -140,12 +140,8 @@ impl Ring {
         for number in closed {
             self.change(Change::Update(backend(number), 100));
         }
-        let homes = self.backends.homes();
-        let away = self
-            .users
-            .iter()
-            .filter(|(name, at)| homes.of(name) != **at);
-        assert!(away.count() > users / 2, "most users are away from home");
+        let away = self.users_away().len();
+        assert!(away > users / 2, "only {away} users are away from home");
         self.agree();
     }
 
@@ -184,9 +180,14 @@ impl Ring {
         self.backends.homes().of(name)
     }
 
-    /// Names of all known users.
-    pub fn users(&self) -> Vec<String> {
-        self.users.keys().cloned().collect()
+    /// Users who are not where new ones of the same name would go.
+    pub fn users_away(&self) -> Vec<String> {
+        let homes = self.backends.homes();
+        let users = self.users.iter();
+        users
+            .filter(|(name, at)| homes.of(name) != **at)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Logs all users in over and over, through all members.
@@ -200,7 +201,7 @@ impl Ring {
     /// neighbours are; then that each of them sends every user, and some new ones, where it should.
     pub fn agree(&mut self) {
         self.settle();
-        let names = self.users();
+        let names: Vec<_> = self.users.keys().cloned().collect();
         for number in self.up() {
             for (name, outcome) in names.iter().zip(self.log_in(number, &names)) {
                 assert_eq!(outcome, Ok(self.users[name]), "{name} at member {number}");
