@@ -248,6 +248,30 @@ impl Director {
         }
     }
 
+    /// How many users it has assigned now.
+    pub fn users(&self) -> Users {
+        match &self.running {
+            Running::Dovecot(dovecot) => users_of_dovecot(&dovecot.base().join("director-admin")),
+            Running::Service(base, _) if self.spec.kind == DirectorKind::Dovecot23 => {
+                users_of_dovecot(&base.join("director-admin"))
+            }
+            _ => users_of_homing(self.pid(), &self.log()),
+        }
+    }
+
+    fn wait_ready(&self) {
+        let Sockets { login, notify, .. } = &self.spec.sockets;
+        wait_until("the director's login socket answers", START_LIMIT, || {
+            UnixStream::connect(login).is_ok()
+        });
+        let is_fifo = fs::metadata(notify).is_ok_and(|file| file.file_type().is_fifo());
+        assert!(is_fifo, "{} is no FIFO", notify.display());
+    }
+}
+
+/// What only rings have done to them.
+#[allow(dead_code, reason = "the tests of rings are another program")]
+impl Director {
     /// Ends it without a warning, as if its machine had lost power.
     pub fn kill(&mut self) {
         match &mut self.running {
@@ -285,26 +309,6 @@ impl Director {
             Running::Dovecot(dovecot) => Some(dovecot.base().join("director-admin")),
             _ => None,
         }
-    }
-
-    /// How many users it has assigned now.
-    pub fn users(&self) -> Users {
-        match &self.running {
-            Running::Dovecot(dovecot) => users_of_dovecot(&dovecot.base().join("director-admin")),
-            Running::Service(base, _) if self.spec.kind == DirectorKind::Dovecot23 => {
-                users_of_dovecot(&base.join("director-admin"))
-            }
-            _ => users_of_homing(self.pid(), &self.log()),
-        }
-    }
-
-    fn wait_ready(&self) {
-        let Sockets { login, notify, .. } = &self.spec.sockets;
-        wait_until("the director's login socket answers", START_LIMIT, || {
-            UnixStream::connect(login).is_ok()
-        });
-        let is_fifo = fs::metadata(notify).is_ok_and(|file| file.file_type().is_fifo());
-        assert!(is_fifo, "{} is no FIFO", notify.display());
     }
 }
 

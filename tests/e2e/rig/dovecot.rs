@@ -114,6 +114,7 @@ impl Dovecot {
     }
 
     /// Kills all of it at once and waits until nothing is left. What it has left on disk stays.
+    #[allow(dead_code, reason = "the tests of rings are another program")]
     pub fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
             let below = process::descendants(running.pid());
