@@ -64,6 +64,7 @@ service director {{
   user = root
   chroot =
   client_limit = 15000
+  vsz_limit = 8G
   unix_listener login/director {{
     mode = 0666
   }}

@@ -1,3 +1,4 @@
+use homing::core::snapshot::Standing;
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
@@ -30,7 +31,7 @@ fn rewritten(line: &[u8], snapshot: &Snapshot, names: &mut Vec<u8>, out: &mut Ve
 
 pub fn bench(c: &mut Criterion) {
     let mut group = c.benchmark_group("rewrite");
-    let snapshot = world::director(20).snapshot();
+    let snapshot = world::director(20).snapshot(Standing::alone());
     let (mut names, mut out) = (Vec::new(), Vec::new());
 
     group.throughput(Throughput::Bytes(REPLY.len() as u64));

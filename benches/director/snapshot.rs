@@ -1,3 +1,4 @@
+use homing::core::snapshot::Standing;
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion};
@@ -14,13 +15,13 @@ pub fn bench(c: &mut Criterion) {
     for backends in [20, 1000] {
         let mut director = world::director(backends);
         group.bench_function(format!("build_{backends}_backends"), |b| {
-            b.iter(|| director.snapshot());
+            b.iter(|| director.snapshot(Standing::alone()));
         });
         let directory = world::directory(backends);
         // Its first snapshot has the generation that the directory began with.
-        director.snapshot();
+        director.snapshot(Standing::alone());
         group.bench_function(format!("publish_{backends}_backends"), |b| {
-            let next = || director.snapshot();
+            let next = || director.snapshot(Standing::alone());
             b.iter_batched(
                 next,
                 |snapshot| directory.publish(snapshot),

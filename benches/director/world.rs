@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use homing::core::director::{Config, Director, Seed};
+use homing::core::snapshot::Standing;
 use homing::core::user_hash::Template;
 use homing::core::{TagId, UserHash, UserKey};
 use homing::shell::directory::{Directory, Tunables};
@@ -32,7 +33,7 @@ pub fn director(backends: u16) -> Director {
             vhosts: 100,
         }
     };
-    Director::alone(config, (1..=backends).map(seed)).expect("backends that can be taken")
+    Director::new(config, (1..=backends).map(seed)).expect("backends that can be taken")
 }
 
 /// The shared table of [`director`], empty and without limits that would matter.
@@ -45,7 +46,11 @@ pub fn directory(backends: u16) -> Directory {
         auth_userdb: nowhere(),
         lookup_timeout: 25_000_000_000,
     };
-    Directory::new(director(backends).snapshot(), tunables, 0x9e37_79b1)
+    Directory::new(
+        director(backends).snapshot(Standing::alone()),
+        tunables,
+        0x9e37_79b1,
+    )
 }
 
 /// The `n`th user. Multiplication by an odd number: all different and spread like hashes.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::log::{self, Level};
 use super::{RunArgs, refuse};
 use crate::core::director::{Config, Director, Seed};
+use crate::core::snapshot::Standing;
 use crate::core::user_hash::Template;
 use crate::settings::network::SystemNetwork;
 use crate::settings::table::Reload;
@@ -382,11 +383,16 @@ pub(super) fn start_tier(settings: &Settings, cpus: &[usize]) -> Result<Tier, Re
         tag: &server.tag,
         vhosts: server.vhosts,
     });
-    let mut director = Director::alone(config, seeds)
+    let mut director = Director::new(config, seeds)
         .map_err(|error| Refused::config(format!("director_mail_servers: {error}")))?;
     let cpus = if cpus.is_empty() { &[0] } else { cpus };
-    Tier::start(settings, director.snapshot(), cpus, random::seed())
-        .map_err(|error| Refused::environment(error.to_string()))
+    Tier::start(
+        settings,
+        director.snapshot(Standing::alone()),
+        cpus,
+        random::seed(),
+    )
+    .map_err(|error| Refused::environment(error.to_string()))
 }
 
 /// What SIGHUP does: takes over what can change, and says what needs a restart. `adjust` makes of

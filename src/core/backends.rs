@@ -251,6 +251,13 @@ impl Backends {
         Ok(old)
     }
 
+    /// The backend was changed here, and the ring is not synced yet.
+    pub fn mark_desynced(&mut self, ip: IpAddr) {
+        if let Ok(index) = self.position(ip) {
+            self.list[index].desynced = true;
+        }
+    }
+
     /// The ring is synced: no change is under way any more.
     pub fn all_synced(&mut self) {
         for backend in &mut self.list {

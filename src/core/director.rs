@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use super::TagId;
 use super::backends::{BackendError, Backends, NewBackend};
+use super::hash_ring::HashRing;
 use super::ip_text::ip_text;
 use super::lookup::suffix;
-use super::snapshot::{BackendView, Snapshot, tag_ids};
+use super::snapshot::{BackendView, Snapshot, Standing, TagIds, tag_ids};
 use super::user_hash::Template;
 use super::users::Expiry;
-
-/// Minor version of the ring protocol that this director speaks, and the lowest in a ring of one.
-pub const RING_MINOR: u32 = 9;
 
 /// What the director needs of the settings.
 #[derive(Clone, Debug)]
@@ -40,20 +38,30 @@ pub struct Seed<'a> {
     pub vhosts: u32,
 }
 
-/// The control core's state of a director without a ring: handshaked and synced from the start.
+/// The backends and what of them every snapshot shows.
 #[derive(Debug)]
 pub struct Director {
     config: Config,
     backends: Backends,
     generation: u64,
+    /// What snapshots show of `backends`; `None`: they have changed since.
+    shown: Option<Shown>,
+}
+
+/// Parts of a snapshot that are made anew only when a backend has changed.
+#[derive(Clone, Debug)]
+struct Shown {
+    backends: Arc<[Option<BackendView>]>,
+    rings: Arc<[HashRing]>,
+    tags: Arc<TagIds>,
 }
 
 impl Director {
-    /// A director that is alone.
+    /// A director with the backends of the settings.
     ///
     /// # Errors
     /// The backend that cannot be taken, and why.
-    pub fn alone<'a>(
+    pub fn new<'a>(
         config: Config,
         seeds: impl Iterator<Item = Seed<'a>>,
     ) -> Result<Director, BackendError> {
@@ -70,6 +78,7 @@ impl Director {
             config,
             backends,
             generation: 0,
+            shown: None,
         })
     }
 
@@ -78,10 +87,54 @@ impl Director {
         &self.backends
     }
 
+    /// The backends, to be changed; the next snapshot will look at all of them again.
+    pub fn change_backends(&mut self) -> &mut Backends {
+        self.shown = None;
+        &mut self.backends
+    }
+
+    /// The backends, for changes that no snapshot shows.
+    pub(super) fn mark_backends(&mut self) -> &mut Backends {
+        &mut self.backends
+    }
+
+    /// Whether the next snapshot will show other backends than the last one.
+    pub fn has_changed(&self) -> bool {
+        self.shown.is_none()
+    }
+
+    /// Expiry times of users.
+    pub fn expiry(&self) -> Expiry {
+        Expiry::new(self.config.expire_secs)
+    }
+
     /// A snapshot of the present state, with the next generation.
-    pub fn snapshot(&mut self) -> Snapshot {
+    pub fn snapshot(&mut self, standing: Standing) -> Snapshot {
         self.generation += 1;
-        let expiry = Expiry::new(self.config.expire_secs);
+        let shown = match self.shown.take() {
+            Some(shown) => shown,
+            None => self.show(),
+        };
+        self.shown = Some(shown.clone());
+        Snapshot {
+            generation: self.generation,
+            handshaked: standing.handshaked,
+            synced: standing.synced,
+            sync_since: standing.sync_since,
+            alone: standing.alone,
+            tell: standing.tell,
+            asks: standing.asks,
+            ring_min_version: standing.min_version,
+            expiry: self.expiry(),
+            username_hash: Arc::clone(&self.config.username_hash),
+            master_user_separator: self.config.master_user_separator,
+            backends: shown.backends,
+            rings: shown.rings,
+            tags: shown.tags,
+        }
+    }
+
+    fn show(&self) -> Shown {
         let slots = self
             .backends
             .iter()
@@ -90,7 +143,7 @@ impl Director {
         let mut views = vec![None; slots.unwrap_or(0)];
         for backend in self.backends.iter() {
             let text = ip_text(backend.ip);
-            let suffix = suffix(&text, backend.name.as_deref(), expiry.seconds());
+            let suffix = suffix(&text, backend.name.as_deref(), self.expiry().seconds());
             views[usize::from(backend.slot.0)] = Some(BackendView {
                 ip: backend.ip,
                 suffix,
@@ -100,19 +153,10 @@ impl Director {
         let names = (1..rings.len()).filter_map(|tag| u16::try_from(tag).ok());
         let names = names.map(|tag| self.backends.tag_name(TagId(tag)));
         let tags = tag_ids(names, self.config.hasher.clone());
-        Snapshot {
-            generation: self.generation,
-            handshaked: true,
-            synced: true,
-            sync_since: None,
-            alone: true,
-            ring_min_version: RING_MINOR,
-            expiry,
-            username_hash: Arc::clone(&self.config.username_hash),
-            master_user_separator: self.config.master_user_separator,
-            backends: views,
-            rings,
-            tags,
+        Shown {
+            backends: views.into(),
+            rings: rings.into(),
+            tags: Arc::new(tags),
         }
     }
 }

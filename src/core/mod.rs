@@ -11,12 +11,14 @@
 //! | [`backends`] | the list of backends, its hash, its slots |
 //! | [`director`] | what is decided once for all cores |
 //! | [`members`] | the directors of a ring, in their order |
+//! | [`moves`] | how a user moves to another backend, and everybody waits until it can |
 //! | [`hash_ring`] | which backend a new user gets |
 //! | [`admission`] | how many new users are let in |
 //! | [`snapshot`] | what every lookup reads: backends, rings, ring state |
 //! | [`users`] | the user table: who lives where, since when, in which state |
 //! | [`lookup`] | what an auth reply asks for, and how the answer is written |
 //! | [`parking`] | lookups that must wait |
+//! | [`ring`] | the machine of the director ring |
 
 use std::fmt;
 
@@ -26,7 +28,9 @@ pub mod director;
 pub mod hash_ring;
 pub mod lookup;
 pub mod members;
+pub mod moves;
 pub mod parking;
+pub mod ring;
 pub mod snapshot;
 pub mod user_hash;
 pub mod users;
@@ -56,6 +60,15 @@ pub struct Wall(pub u64);
 pub struct Mono(pub u64);
 
 impl Mono {
+    /// Nanoseconds of a second.
+    pub const SECOND: u64 = 1_000_000_000;
+
+    /// So many nanoseconds later.
+    #[must_use]
+    pub fn after(self, nanos: u64) -> Mono {
+        Mono(self.0.saturating_add(nanos))
+    }
+
     /// Nanoseconds from `earlier` to `self`, 0 when the order is the other way round.
     pub fn since(self, earlier: Mono) -> u64 {
         self.0.saturating_sub(earlier.0)

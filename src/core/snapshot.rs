@@ -9,6 +9,7 @@ use super::hash_ring::HashRing;
 use super::users::Expiry;
 use super::{BackendSlot, TagId, UserKey, Wall};
 use crate::core::user_hash::Template;
+use crate::wire::ring::MINOR;
 
 /// One backend as lookups see it.
 #[derive(Clone, Debug)]
@@ -34,8 +35,12 @@ pub struct Snapshot {
     pub synced: bool,
     /// When `synced` last changed; `None`: never.
     pub sync_since: Option<Wall>,
-    /// There is no other director: nobody to tell, nobody to ask.
+    /// There is no right: nobody to ask whether a user's assignment still holds.
     pub alone: bool,
+    /// A director is connected: the control core hears of every change of a user.
+    pub tell: bool,
+    /// Not handshaked, but a Homing director that is can be asked for users we do not know.
+    pub asks: bool,
     /// Lowest protocol minor version in the ring.
     pub ring_min_version: u32,
     /// Expiry times of users.
@@ -45,11 +50,58 @@ pub struct Snapshot {
     /// First byte of `auth_master_user_separator`.
     pub master_user_separator: Option<u8>,
     /// By slot; `None`: no backend has this slot.
-    pub backends: Vec<Option<BackendView>>,
+    pub backends: Arc<[Option<BackendView>]>,
     /// By tag.
-    pub rings: Vec<HashRing>,
+    pub rings: Arc<[HashRing]>,
     /// Tags by name; without the empty one.
-    pub tags: TagIds,
+    pub tags: Arc<TagIds>,
+}
+
+/// How the ring is; what of a snapshot changes without the backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// [`Snapshot::handshaked`].
+    pub handshaked: bool,
+    /// [`Snapshot::synced`].
+    pub synced: bool,
+    /// [`Snapshot::sync_since`].
+    pub sync_since: Option<Wall>,
+    /// [`Snapshot::alone`].
+    pub alone: bool,
+    /// [`Snapshot::tell`].
+    pub tell: bool,
+    /// [`Snapshot::asks`].
+    pub asks: bool,
+    /// [`Snapshot::ring_min_version`].
+    pub min_version: u32,
+}
+
+impl Standing {
+    /// That of a director without others.
+    pub fn alone() -> Standing {
+        Standing {
+            handshaked: true,
+            synced: true,
+            sync_since: None,
+            alone: true,
+            tell: false,
+            asks: false,
+            min_version: MINOR,
+        }
+    }
+
+    /// That of a snapshot.
+    pub fn of(snapshot: &Snapshot) -> Standing {
+        Standing {
+            handshaked: snapshot.handshaked,
+            synced: snapshot.synced,
+            sync_since: snapshot.sync_since,
+            alone: snapshot.alone,
+            tell: snapshot.tell,
+            asks: snapshot.asks,
+            min_version: snapshot.ring_min_version,
+        }
+    }
 }
 
 /// Numbers tag names from 1 in their order; 0 is the empty tag.

@@ -1,6 +1,7 @@
 //! Codecs: total functions from bytes to messages, or "incomplete", or a typed error that says
 //! who is at fault. No panic and no unbounded memory on any input.
 
+pub mod admin;
 pub mod auth;
 pub mod ip_text;
 pub mod line;

@@ -79,6 +79,16 @@ struct Outcome {
 }
 
 impl Backends {
+    /// Whether a line says nothing new. Another time or another name alone is no change: it would be
+    /// told round for nothing.
+    pub fn is_as_told(&self, line: &HostLine<'_>) -> bool {
+        self.find(line.ip).is_some_and(|known| {
+            *self.tag_name(known.tag) == *line.tag
+                && known.vhosts == line.vhosts
+                && known.down == line.down
+        })
+    }
+
     /// Applies a HOST line. `in_ring`: there is a left or a right, so that the change will be on its
     /// way for a while.
     ///
@@ -115,8 +125,7 @@ impl Backends {
     fn change(&mut self, index: usize, line: &HostLine<'_>) -> Result<Merged, BackendError> {
         let known = &self.list[index];
         let same_tag = *self.tag_name(known.tag) == *line.tag;
-        // Another time or another name alone is no change: it would be told round for nothing.
-        if same_tag && known.vhosts == line.vhosts && known.down == line.down {
+        if self.is_as_told(line) {
             return Ok(Merged::Unchanged);
         }
         let outcome = cross(known, line);

@@ -27,13 +27,18 @@ fn lab() -> Snapshot {
         synced: true,
         sync_since: None,
         alone: true,
+        tell: false,
+        asks: false,
         ring_min_version: 2,
         expiry: Expiry::new(30),
         username_hash: Arc::new(Template::parse("%Lu", &|_| None).unwrap()),
         master_user_separator: None,
-        backends: vec![view(vm, Some("vm")), view(other, None)],
-        rings: vec![ring(vm, 0), ring(other, 1)],
-        tags: tag_ids([&b"t2"[..]].into_iter(), ahash::RandomState::with_seed(1)),
+        backends: [view(vm, Some("vm")), view(other, None)].into(),
+        rings: [ring(vm, 0), ring(other, 1)].into(),
+        tags: Arc::new(tag_ids(
+            [&b"t2"[..]].into_iter(),
+            ahash::RandomState::with_seed(1),
+        )),
     }
 }
 

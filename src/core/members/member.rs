@@ -2,9 +2,19 @@
 
 use std::collections::VecDeque;
 
-use super::{BACK_OFF, SHORT_LIVED};
+use super::{BACK_OFF, SECOND, SHORT_LIVED};
 use crate::core::Mono;
 use crate::wire::ring::DirectorId;
+
+/// Pause before a Homing director that could not be reached is dialled again; it doubles with every
+/// attempt up to the second value.
+const HOMING_BACK_OFF: u64 = SECOND;
+const HOMING_BACK_OFF_MAX: u64 = 8 * SECOND;
+/// So much is added to the pause, different for every pair of directors: those that lost the same one do
+/// not all come at the same moment.
+const JITTER: u64 = 2 * SECOND;
+/// Pause before the best right is dialled again while another one has its place.
+const PREFERRED_PAUSE: u64 = 30 * SECOND;
 
 /// Most copies of one USER-WEAK that are passed on. A healthy ring shows every director two, one
 /// from each side; a line whose issuer has left would otherwise go round for ever.
@@ -33,8 +43,16 @@ pub struct Member {
     pub parked: Option<Parked>,
     /// It is being removed from the ring.
     pub removed: bool,
+    /// When it was dialled last.
+    pub last_dialled: Option<Mono>,
+    /// It is a Homing director, as far as we know: it was one when it said VERSION last.
+    pub homing: bool,
     /// When it could not be reached.
     network_failure: Option<Mono>,
+    /// How often in a row.
+    failures: u32,
+    /// Spreads attempts of several directors in time.
+    jitter: u64,
     /// When it sent garbage.
     protocol_failure: Option<Mono>,
     /// Copies of its USER-WEAK lines that were passed on, in order of their numbers.
@@ -66,7 +84,11 @@ impl Member {
             desynced_hosts_hash: 0,
             parked: None,
             removed: false,
+            last_dialled: None,
+            homing: false,
             network_failure: None,
+            failures: 0,
+            jitter: 0,
             protocol_failure: None,
             weak: VecDeque::new(),
         }
@@ -83,6 +105,38 @@ impl Member {
     /// It could not be connected to.
     pub fn network_failed(&mut self, now: Mono) {
         self.network_failure = Some(now);
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// What is different from director to director, at random.
+    pub(super) fn set_jitter(&mut self, seed: u64) {
+        self.jitter = seed % JITTER;
+    }
+
+    /// How long it is left alone after it could not be reached. A Dovecot director does the same to
+    /// us, and counts on it; one of ours is soon tried again, since nothing is lost by that.
+    fn back_off(&self) -> u64 {
+        if !self.homing {
+            return BACK_OFF;
+        }
+        let doubled = HOMING_BACK_OFF << self.failures.saturating_sub(1).min(8);
+        doubled.min(HOMING_BACK_OFF_MAX) + self.jitter
+    }
+
+    /// When it is dialled again although there is another right.
+    pub fn try_again_at(&self, now: Mono) -> Mono {
+        if self.homing {
+            now.after(self.back_off())
+        } else {
+            now.after(PREFERRED_PAUSE)
+        }
+    }
+
+    /// When it may be dialled again, if it may not be now.
+    pub(super) fn dialled_from(&self) -> Option<Mono> {
+        let network = self.network_failure.map(|at| at.after(self.back_off()));
+        let protocol = self.protocol_failure.map(|at| at.after(BACK_OFF));
+        network.max(protocol)
     }
 
     /// It sent garbage.
@@ -101,6 +155,13 @@ impl Member {
     /// It is there: forgets that it could not be reached.
     pub fn reached(&mut self) {
         self.network_failure = None;
+        self.failures = 0;
+    }
+
+    /// It is being dialled: one cannot know yet.
+    pub fn dialled(&mut self, now: Mono) {
+        self.network_failure = None;
+        self.last_dialled = Some(now);
     }
 
     pub(super) fn forgive(&mut self) {
@@ -115,9 +176,7 @@ impl Member {
 
     /// Whether it may be dialled.
     pub fn may_be_dialled(&self, now: Mono) -> bool {
-        !self.removed
-            && !is_recent(self.network_failure, now)
-            && !is_recent(self.protocol_failure, now)
+        !self.removed && self.dialled_from().is_none_or(|from| from <= now)
     }
 
     /// Whether a USER-WEAK line of this director may be passed on once more.

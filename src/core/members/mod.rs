@@ -23,7 +23,7 @@ pub use sync::{OwnRound, OwnSync, SyncVerdict};
 /// real ones have a handful; a peer that names new ones all day must not fill the memory.
 pub const MAX_MEMBERS: usize = 1024;
 
-const SECOND: u64 = 1_000_000_000;
+const SECOND: u64 = Mono::SECOND;
 /// How long a director that failed is not dialled, and one that sent garbage not accepted.
 const BACK_OFF: u64 = 60 * SECOND;
 /// A connection that was lost sooner counts as one that failed.
@@ -37,8 +37,10 @@ pub struct Members {
     /// By [`DirectorId`]'s order, without duplicates.
     list: Vec<Member>,
     me: DirectorId,
-    /// When nobody could be reached for the first time; never forgotten.
+    /// When the process began to look for the others, or else when it first found none.
     first_alone: Option<Mono>,
+    /// For the jitter of new members.
+    seed: u64,
 }
 
 /// [`MAX_MEMBERS`].
@@ -96,11 +98,21 @@ impl Members {
             list: vec![Member::new(me)],
             me,
             first_alone: None,
+            seed: 0,
         };
         for id in others {
             members.add(id)?;
         }
         Ok(members)
+    }
+
+    /// Makes attempts to reach others come at other times than those of other directors; `seed` should
+    /// be random.
+    pub fn set_jitter(&mut self, seed: u64) {
+        self.seed = seed;
+        for at in 0..self.list.len() {
+            self.list[at].set_jitter(spread(seed, at));
+        }
     }
 
     /// This director.
@@ -134,7 +146,9 @@ impl Members {
         if self.list.len() == MAX_MEMBERS {
             return Err(TooManyMembers);
         }
-        self.list.insert(at, Member::new(id));
+        let mut member = Member::new(id);
+        member.set_jitter(spread(self.seed, self.list.len()));
+        self.list.insert(at, member);
         self.check_invariants();
         Ok(true)
     }
@@ -221,6 +235,12 @@ impl Members {
         }
     }
 
+    /// The process begins to look for the others. From now on it keeps trying for a while before it
+    /// serves alone; once that time is over, a ring that is lost is not waited for.
+    pub fn begin_grace(&mut self, now: Mono) {
+        self.first_alone = Some(now);
+    }
+
     /// No director of the list could be dialled, and there are others: keep trying for a while after
     /// the start of the process, then be alone. The grace is given once.
     pub fn unreachable(&mut self, now: Mono) -> Unreachable {
@@ -250,6 +270,12 @@ impl Members {
     fn position(&self, id: DirectorId) -> Result<usize, usize> {
         self.list.binary_search_by(|member| member.id.cmp(&id))
     }
+}
+
+/// Another number for every member.
+fn spread(seed: u64, at: usize) -> u64 {
+    let mixed = (seed ^ at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 29)
 }
 
 #[cfg(test)]

@@ -3,13 +3,17 @@
 //! It is split into [`Shard`]s by user hash; `shell` puts each behind a lock of its own. Inside a
 //! shard everything is a total function of (entry, event, now, snapshot).
 
+mod announce;
 mod entry;
 mod hear;
+mod moving;
 mod shard;
 mod table;
 
+pub use announce::Announce;
 pub use entry::Entry;
 pub use hear::{Audience, Heard, Hearing, Outcome, Tell, WeakCopy};
+pub use moving::{Ordered, Started};
 pub use shard::{Decision, Login, Note, Refreshed, Shard};
 pub use table::Table;
 

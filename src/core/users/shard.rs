@@ -33,6 +33,8 @@ pub enum Note {
     Announce,
     /// The user is near its expiry and its backend is not the ring's choice: confirm it.
     Confirm,
+    /// The user is unknown, or near its expiry, at a director that is joining: ask another one.
+    Ask,
 }
 
 /// What a lookup did.
@@ -108,7 +110,7 @@ impl Shard {
         admit: impl FnOnce() -> Result<(), Refusal>,
     ) -> Login {
         if !snapshot.handshaked {
-            return Login::wait(DelayReason::NotHandshaked);
+            return self.ask(key, now, snapshot);
         }
         match self.table.get_mut(key) {
             Some(entry) if is_live(entry, now, snapshot) => known(entry, now, snapshot),
@@ -121,6 +123,29 @@ impl Shard {
             }
             None => self.place(key, now, snapshot, admit),
         }
+    }
+
+    /// A login at a director that is joining. It decides nothing by itself: a user that others have told
+    /// of goes where it lives, any other is asked for.
+    fn ask(&mut self, key: UserKey, now: Wall, snapshot: &Snapshot) -> Login {
+        if !snapshot.asks {
+            return Login::wait(DelayReason::NotHandshaked);
+        }
+        let entry = self.table.get_mut(key);
+        let Some(entry) = entry.filter(|entry| is_live(entry, now, snapshot)) else {
+            return Login::of(Decision::Wait(DelayReason::NotHandshaked), Note::Ask);
+        };
+        if entry.is_killing() {
+            return Login::wait(DelayReason::Killing);
+        }
+        if entry.is_weak() {
+            return Login::wait(DelayReason::Weak);
+        }
+        if snapshot.expiry.is_near(entry.stamp(), now) {
+            return Login::of(Decision::Wait(DelayReason::NotHandshaked), Note::Ask);
+        }
+        let note = refresh(entry, now, snapshot);
+        Login::of(Decision::Go(entry.backend()), note)
     }
 
     fn place(
@@ -140,12 +165,12 @@ impl Shard {
             return Login::of(Decision::Refuse(refusal), Note::None);
         }
         let mut entry = Entry::new(key, backend, now);
-        entry.set_queued(!snapshot.alone);
+        entry.set_queued(snapshot.tell);
         self.insert(entry);
-        let note = if snapshot.alone {
-            Note::None
-        } else {
+        let note = if snapshot.tell {
             Note::Announce
+        } else {
+            Note::None
         };
         Login {
             created: true,
@@ -265,7 +290,7 @@ fn refresh(entry: &mut Entry, now: Wall, snapshot: &Snapshot) -> Note {
         return Note::None;
     }
     entry.set_stamp(now);
-    if snapshot.alone || entry.is_queued() {
+    if !snapshot.tell || entry.is_queued() {
         return Note::None;
     }
     entry.set_queued(true);

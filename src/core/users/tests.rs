@@ -3,6 +3,7 @@
 mod expiry;
 mod hear;
 mod login;
+mod moving;
 mod sessions;
 mod table;
 
@@ -51,16 +52,18 @@ fn ring() -> Snapshot {
         synced: true,
         sync_since: Some(Wall(NOW)),
         alone: false,
+        tell: true,
+        asks: false,
         ring_min_version: 2,
         expiry: Expiry::new(900),
         username_hash: Arc::new(Template::parse("%Lu", &|_| None).unwrap()),
         master_user_separator: None,
         backends: all.iter().map(|&(ip, _)| view(ip)).collect(),
-        rings: backends.rings(),
-        tags: tag_ids(
+        rings: backends.rings().into(),
+        tags: Arc::new(tag_ids(
             [&b"t"[..], b"none"].into_iter(),
             ahash::RandomState::with_seed(1),
-        ),
+        )),
     }
 }
 

@@ -12,12 +12,14 @@ use std::num::NonZeroU32;
 
 use super::ip_text::ip_order;
 
+mod dense;
 mod error;
 mod fields;
 mod parse;
 mod stage;
 mod write;
 
+pub use dense::HandUsers;
 pub use error::{RingError, Verdict};
 pub use parse::{Line, Received, parse};
 pub use stage::{Context, Role, Stage};
@@ -34,8 +36,12 @@ pub const MAX_LINE: usize = 1023;
 /// Most virtual nodes of a backend that a HOST line may ask for. Dovecot takes any number and builds
 /// its hash ring at once; its administrators can set 1000.
 pub const MAX_VHOSTS: u32 = 1_000_000;
+/// Extensions of Homing that this codec knows.
+pub const HOMING: u32 = 1;
 /// What OPTIONS must contain.
 const CONSISTENT_HASHING: &[u8] = b"consistent-hashing";
+/// What the field of VERSION begins with that tells a Homing director.
+const HOMING_FIELD: &[u8] = b"homing=";
 
 /// First minor version with OPTIONS: a director below it cannot join.
 pub const MINOR_OPTIONS: u32 = 5;
@@ -87,6 +93,9 @@ pub enum Command<'a> {
     Version {
         /// Minor version of the sender.
         minor: u32,
+        /// Extensions of Homing that the sender knows, by number; 0: it is another program. Those
+        /// ignore the field.
+        homing: u32,
     },
     /// Second line of both sides.
     Me {
@@ -105,8 +114,18 @@ pub enum Command<'a> {
     HandHost(Host<'a>),
     /// `U`, or USER of old peers: a user that the sender knows.
     HandUser(HandUser),
+    /// `UU`: users that the sender knows, in the form of Homing directors.
+    HandUsers(HandUsers<'a>),
     /// The handshake is over on the sender's side.
     Done,
+    /// `ASK`, from a Homing director that has not been told of all users yet: log this one in for me,
+    /// under this tag. USER is the answer.
+    Ask {
+        /// User hash.
+        hash: Hash,
+        /// Director tag; empty for none.
+        tag: Cow<'a, [u8]>,
+    },
     /// Are you there?
     Ping(Option<Load>),
     /// Yes.

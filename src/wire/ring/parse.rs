@@ -7,8 +7,8 @@ use memchr::memchr;
 use super::error::shown;
 use super::fields::{Fields, split_word, text, time_of, u64_of};
 use super::{
-    CONSISTENT_HASHING, Command, Context, HandUser, Host, Load, MAJOR, MAX_LINE, MAX_VHOSTS,
-    MINOR_USER_TIME, Order, Origin, PROTOCOL, RingError, Role, Stage, Sync,
+    CONSISTENT_HASHING, Command, Context, HOMING_FIELD, HandUser, HandUsers, Host, Load, MAJOR,
+    MAX_LINE, MAX_VHOSTS, MINOR_USER_TIME, Order, Origin, PROTOCOL, RingError, Role, Stage, Sync,
 };
 
 /// A line, read as far as it is safe to read it at once.
@@ -184,6 +184,7 @@ fn handshake<'a>(
         }
         b"HOST-HAND-START" => Err(RingError::WrongSide),
         b"U" if accepted => hand_user(Fields::new("U", rest)).map(Some),
+        b"UU" if accepted => hand_users(Fields::new("UU", rest)).map(Some),
         b"USER" if accepted && context.peer_minor < MINOR_USER_TIME => {
             let fields = Fields::new("USER", rest);
             if fields.count() > 2 {
@@ -199,6 +200,13 @@ fn handshake<'a>(
 fn ordinary<'a>(word: &[u8], rest: Option<&'a [u8]>) -> Result<Line<'a>, RingError> {
     let command = match word {
         b"USER" => user(Fields::new("USER", rest))?,
+        b"ASK" => {
+            let mut fields = Fields::new("ASK", rest).exactly(2)?;
+            Command::Ask {
+                hash: fields.hash()?,
+                tag: fields.string(),
+            }
+        }
         b"PING" => Command::Ping(load(Fields::new("PING", rest))),
         b"PONG" => Command::Pong(load(Fields::new("PONG", rest))),
         b"SYNC" => Command::Sync(sync(Fields::new("SYNC", rest))?),
@@ -237,7 +245,15 @@ fn version(fields: Fields<'_>) -> Result<Command<'_>, RingError> {
     if major != MAJOR {
         return Err(RingError::WrongMajor { major, minor });
     }
-    Ok(Command::Version { minor })
+    let mut homing = 0;
+    while let Some(field) = fields.optional() {
+        // Whatever else somebody adds is none of our business.
+        let level = field
+            .strip_prefix(HOMING_FIELD)
+            .and_then(crate::wire::line::number);
+        homing = level.unwrap_or(homing);
+    }
+    Ok(Command::Version { minor, homing })
 }
 
 fn me(fields: Fields<'_>) -> Result<Command<'_>, RingError> {
@@ -299,6 +315,16 @@ fn hand_user(fields: Fields<'_>) -> Result<Command<'_>, RingError> {
         time: fields.u32("time")?,
         weak: *fields.string() == *b"w",
     }))
+}
+
+fn hand_users(fields: Fields<'_>) -> Result<Command<'_>, RingError> {
+    let mut fields = fields.exactly(3)?;
+    let host = fields.ip("host")?;
+    let since = fields.u32("time")?;
+    let packed = fields.string();
+    let bad = fields.bad("users", &packed);
+    let users = HandUsers::read(host, since, packed).ok_or(bad)?;
+    Ok(Command::HandUsers(users))
 }
 
 fn user(fields: Fields<'_>) -> Result<Command<'_>, RingError> {

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 use super::{
-    CONSISTENT_HASHING, Command, DirectorId, HandUser, Host, Load, MAJOR, MAX_LINE, MINOR_OPTIONS,
-    MINOR_STATE, MINOR_TAGS, MINOR_USER_TIME, Order, Origin, PROTOCOL, Sync,
+    CONSISTENT_HASHING, Command, DirectorId, HOMING_FIELD, HandUser, Host, Load, MAJOR, MAX_LINE,
+    MINOR_OPTIONS, MINOR_STATE, MINOR_TAGS, MINOR_USER_TIME, Order, Origin, PROTOCOL, Sync,
 };
 use crate::wire::ip_text::ip_text;
 use crate::wire::line::{escape_into, push_number};
@@ -39,6 +39,11 @@ impl Command<'_> {
         }
     }
 
+    /// The lowest level of Homing's extensions that a peer must have announced; 0: any director.
+    pub fn min_homing(&self) -> u32 {
+        u32::from(matches!(self, Command::HandUsers(_) | Command::Ask { .. }))
+    }
+
     /// Appends the line with its LF. The text of a QUIT is shortened where it must be.
     ///
     /// # Errors
@@ -56,11 +61,15 @@ impl Command<'_> {
 
     fn push(&self, versions: Versions, out: &mut Vec<u8>) {
         match self {
-            Command::Version { minor } => {
+            Command::Version { minor, homing } => {
                 word(b"VERSION", out);
                 raw(PROTOCOL, out);
                 number(MAJOR.into(), out);
                 number((*minor).into(), out);
+                if *homing > 0 {
+                    raw(HOMING_FIELD, out);
+                    push_number((*homing).into(), out);
+                }
             }
             Command::Me { id, time } => {
                 named(b"ME", *id, out);
@@ -79,7 +88,18 @@ impl Command<'_> {
                 push_hand_host(host, versions.peer, out);
             }
             Command::HandUser(user) => push_hand_user(user, versions.peer, out),
+            Command::HandUsers(users) => {
+                word(b"UU", out);
+                address(users.host, out);
+                number(users.since.into(), out);
+                raw(users.packed(), out);
+            }
             Command::Done => word(b"DONE", out),
+            Command::Ask { hash, tag } => {
+                word(b"ASK", out);
+                number(hash.get().into(), out);
+                escaped(tag, out);
+            }
             Command::Ping(load) => push_load(b"PING", *load, out),
             Command::Pong(load) => push_load(b"PONG", *load, out),
             Command::Connect(id) => named(b"CONNECT", *id, out),

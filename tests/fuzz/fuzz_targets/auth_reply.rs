@@ -22,21 +22,25 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     synced: true,
     sync_since: None,
     alone: true,
+    tell: false,
+    asks: false,
     ring_min_version: 2,
     expiry: Expiry::new(900),
     username_hash: Arc::new(Template::parse("%Lu", &|_| None).expect("a valid template")),
     master_user_separator: Some(b'*'),
-    backends: vec![Some(BackendView {
+    backends: [Some(BackendView {
         ip: [127, 0, 0, 1].into(),
         suffix: suffix("127.0.0.1", Some("vm"), 900),
-    })],
-    rings: vec![HashRing::build(
+    })]
+    .into(),
+    rings: [HashRing::build(
         [([127, 0, 0, 1].into(), 1, BackendSlot(0))].into_iter(),
-    )],
-    tags: tag_ids(
+    )]
+    .into(),
+    tags: Arc::new(tag_ids(
         std::iter::empty(),
         ahash::RandomState::with_seeds(1, 2, 3, 4),
-    ),
+    )),
 });
 
 // Input: the socket type in one byte, what the request said, LF, the reply.

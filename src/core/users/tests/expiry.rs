@@ -74,7 +74,7 @@ fn a_user_being_moved_does_not_expire_but_goes_with_its_backend() {
     let mut entry = aged(&snapshot, 100_000);
     entry.set_killing(true);
     assert!(is_seen(entry, NOW, &snapshot));
-    snapshot.backends[usize::from(entry.backend().0)] = None;
+    std::sync::Arc::make_mut(&mut snapshot.backends)[usize::from(entry.backend().0)] = None;
     assert!(!is_seen(entry, NOW, &snapshot));
 }
 

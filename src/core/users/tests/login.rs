@@ -41,7 +41,7 @@ fn goes(entry: Entry, snapshot: &Snapshot) -> Entry {
     let (login, after) = log_in(Some(entry), snapshot);
     let after = after.expect("still known");
     let refreshed = after.stamp() > entry.stamp();
-    let note = if refreshed && !snapshot.alone && !entry.is_queued() {
+    let note = if refreshed && snapshot.tell && !entry.is_queued() {
         Note::Announce
     } else {
         Note::None
@@ -103,6 +103,7 @@ fn a_user_being_moved_waits_in_every_state() {
 fn alone_and_synced_clears_weak_and_asks_nobody() {
     let snapshot = Snapshot {
         alone: true,
+        tell: false,
         ..ring()
     };
     let entry = with(aged(&snapshot, 895), |entry| {
@@ -118,6 +119,7 @@ fn alone_and_synced_clears_weak_and_asks_nobody() {
 fn alone_but_not_synced_leaves_weak_alone() {
     let snapshot = Snapshot {
         alone: true,
+        tell: false,
         synced: false,
         ..ring()
     };
@@ -178,7 +180,7 @@ fn near_expiry_another_backend_must_be_confirmed() {
     waits(entry, &snapshot, DelayReason::Weak, Note::Confirm);
     // The same when the ring has no choice at all.
     let on_choice = aged(&snapshot, 871);
-    snapshot.rings[0] = Default::default();
+    std::sync::Arc::make_mut(&mut snapshot.rings)[0] = Default::default();
     waits(on_choice, &snapshot, DelayReason::Weak, Note::Confirm);
     // Directors that are too old cannot be asked.
     snapshot.ring_min_version = 0;
@@ -241,6 +243,7 @@ fn a_new_user_gets_the_rings_choice_of_its_tag() {
 fn alone_nobody_is_told_of_a_new_user() {
     let snapshot = Snapshot {
         alone: true,
+        tell: false,
         ..ring()
     };
     let (login, after) = log_in(None, &snapshot);
@@ -289,7 +292,7 @@ fn a_user_whose_backend_is_gone_is_placed_anew() {
         entry.set_backend(elsewhere);
         entry.set_killing(true);
     });
-    snapshot.backends[usize::from(elsewhere.0)] = None;
+    std::sync::Arc::make_mut(&mut snapshot.backends)[usize::from(elsewhere.0)] = None;
     let (login, _) = log_in(Some(entry), &snapshot);
     assert!(login.created && login.removed == 1);
     // A slot beyond the list is a backend that is gone, too.
@@ -344,7 +347,7 @@ proptest! {
                 2 => {
                     let slot = seconds as usize % 4;
                     let ip = IpAddr::from([10, 9, 9, 9]);
-                    snapshot.backends[slot] = match snapshot.backends[slot] {
+                    std::sync::Arc::make_mut(&mut snapshot.backends)[slot] = match snapshot.backends[slot] {
                         Some(_) => None,
                         None => Some(BackendView { ip, suffix: Box::default() }),
                     };

@@ -39,7 +39,7 @@ fn a_refresh_is_told_by_the_note_that_waits_or_to_nobody() {
     let (refreshed, after) = keep(queued, &snapshot);
     assert_eq!(refreshed, Refreshed::Known(Note::None));
     assert_eq!(after.stamp(), Wall(NOW));
-    snapshot.alone = true;
+    snapshot.tell = false;
     let (refreshed, after) = keep(aged(&snapshot, 9), &snapshot);
     assert_eq!(refreshed, Refreshed::Known(Note::None));
     assert!(after.stamp() == Wall(NOW) && !after.is_queued());
@@ -64,7 +64,7 @@ fn an_unknown_or_expired_user_is_not_made_by_a_session() {
 fn a_user_whose_backend_is_gone_is_unknown() {
     let mut snapshot = ring();
     let entry = aged(&snapshot, 1);
-    snapshot.backends[usize::from(entry.backend().0)] = None;
+    std::sync::Arc::make_mut(&mut snapshot.backends)[usize::from(entry.backend().0)] = None;
     assert_eq!(keep(entry, &snapshot), (Refreshed::Unknown, entry));
 }
 
@@ -120,7 +120,7 @@ fn the_sweep_takes_what_is_over_and_nothing_else() {
         user(13, 2, 0, false, false),
         user(14, 2, 0, true, true),
     ];
-    snapshot.backends[2] = None;
+    std::sync::Arc::make_mut(&mut snapshot.backends)[2] = None;
     for entry in stays.iter().chain(&goes) {
         shard.insert(*entry);
     }

@@ -371,7 +371,13 @@ fn syncs_and_users_for_old_peers() {
 fn versions_and_options() {
     let version = |line: &'static [u8]| whole(line, at(Stage::Version));
     let newer = version(b"VERSION\tdirector\t1\t12\tmore");
-    assert_eq!(newer, Ok(Command::Version { minor: 12 }));
+    assert_eq!(
+        newer,
+        Ok(Command::Version {
+            minor: 12,
+            homing: 0
+        })
+    );
     let wrong = version(b"VERSION\tdirector\t2\t0").expect_err("major");
     assert_eq!(wrong, RingError::WrongMajor { major: 2, minor: 0 });
     assert_eq!(wrong.verdict(), Verdict::Incompatible);

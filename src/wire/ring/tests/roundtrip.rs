@@ -75,7 +75,8 @@ fn a_handshake_line() -> BoxedStrategy<(Command<'static>, Stage)> {
     prop_oneof![
         (an_id(), prop::option::of(a_time()))
             .prop_map(|(id, time)| (Command::Me { id, time }, Stage::Me)),
-        any::<u32>().prop_map(|minor| (Command::Version { minor }, Stage::Version)),
+        (any::<u32>(), any::<u32>())
+            .prop_map(|(minor, homing)| { (Command::Version { minor, homing }, Stage::Version) }),
         Just((Command::Options, Stage::Handshake)),
         any::<bool>().prop_map(|flag| (Command::HostHandStart(flag), Stage::Handshake)),
         any::<bool>().prop_map(|flag| (Command::HostHandEnd(flag), Stage::Hosts)),
@@ -92,6 +93,18 @@ fn a_handshake_line() -> BoxedStrategy<(Command<'static>, Stage)> {
             }
         ),
         Just((Command::Done, Stage::Handshake)),
+        (
+            any::<IpAddr>(),
+            any::<u32>(),
+            prop::collection::vec(any::<(Hash, u16)>(), 0..120)
+        )
+            .prop_map(|(host, since, all)| {
+                let mut users = HandUsers::new(host, since);
+                for (hash, age) in all {
+                    users.push(hash, since.saturating_add(age.into()));
+                }
+                (Command::HandUsers(users), Stage::Handshake)
+            }),
     ]
     .boxed()
 }
@@ -110,6 +123,10 @@ fn an_ordinary_line() -> BoxedStrategy<Command<'static>> {
         a_sync().prop_map(Command::Sync),
         user.prop_map(|(hash, host, time)| Command::User { hash, host, time }),
         any::<Hash>().prop_map(Command::UserKilled),
+        (any::<Hash>(), "[a-z\t]{0,40}").prop_map(|(hash, tag)| Command::Ask {
+            hash,
+            tag: Cow::Owned(tag.into_bytes()),
+        }),
         (an_origin(), an_order()).prop_map(|(origin, order)| Command::Order(origin, order)),
     ]
     .boxed()

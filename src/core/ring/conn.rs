@@ -1,0 +1,268 @@
+//! One connection, and all of them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::ConnId;
+use crate::core::Mono;
+use crate::wire::line::Splitter;
+use crate::wire::ring::{Command, Context, DirectorId, DoesNotFit, Role, Stage, Versions};
+
+/// No TCP connection after this long.
+const DIAL_LIMIT: u64 = 10 * Mono::SECOND;
+/// No ME after this long without a byte.
+const ME_LIMIT: u64 = 10 * Mono::SECOND;
+/// No DONE of a director that dialled us after this long without a byte; also how long one may be
+/// silent that waits to become our left.
+const ACCEPTOR_LIMIT: u64 = 40 * Mono::SECOND;
+/// No DONE of a director that we dialled after this long without a byte in either direction.
+const DIALLER_LIMIT: u64 = 30 * Mono::SECOND;
+/// How long a peer that was sent CONNECT may stay.
+const LEAVE_LIMIT: u64 = 10 * Mono::SECOND;
+/// Silence before a neighbour is asked whether it is there.
+const PING_SYNCED: u64 = 15 * Mono::SECOND;
+const PING_NOT_SYNCED: u64 = Mono::SECOND;
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub role: Role,
+    /// Where it comes from or goes to.
+    pub address: IpAddr,
+    /// Who is at the other end: who was dialled, or who says ME.
+    pub director: Option<DirectorId>,
+    /// TCP is through.
+    pub connected: bool,
+    pub stage: Stage,
+    /// 0 before VERSION.
+    pub peer_minor: u32,
+    /// Extensions of Homing that the peer knows.
+    pub homing: u32,
+    pub splitter: Splitter,
+    /// To be taken by the driver.
+    pub out: Vec<u8>,
+    /// Taken by the driver and not written yet.
+    pub unsent: usize,
+    pub since: Mono,
+    /// When its handshake was complete.
+    pub established: Option<Mono>,
+    pub last_input: Mono,
+    /// The last time that something went in or, of our users, out.
+    pub progress: Mono,
+    /// Since when a PONG is due.
+    pub ping: Option<Mono>,
+    /// It is being asked whether it is there because another director wants its place.
+    pub verifying: bool,
+    /// The ring is synced as far as this neighbour is concerned.
+    pub synced: bool,
+    /// It was sent CONNECT; what it sends is discarded.
+    pub leaves_by: Option<Mono>,
+    pub close_at: Option<Mono>,
+    /// In a block of hosts that is not for us.
+    pub ignores_hosts: bool,
+    /// Its block of hosts is through, and was taken.
+    pub gave_hosts: bool,
+    /// The next shard whose users it is sent; `None`: all were, or none are.
+    pub cursor: Option<usize>,
+}
+
+impl Conn {
+    pub(super) fn new(
+        role: Role,
+        address: IpAddr,
+        director: Option<DirectorId>,
+        now: Mono,
+    ) -> Conn {
+        Conn {
+            role,
+            address,
+            director,
+            connected: role == Role::Acceptor,
+            stage: Stage::Version,
+            peer_minor: 0,
+            homing: 0,
+            splitter: Splitter::default(),
+            out: Vec::new(),
+            unsent: 0,
+            since: now,
+            established: None,
+            last_input: now,
+            progress: now,
+            ping: None,
+            verifying: false,
+            synced: false,
+            leaves_by: None,
+            close_at: None,
+            ignores_hosts: false,
+            gave_hosts: false,
+            cursor: None,
+        }
+    }
+
+    pub(super) fn context(&self) -> Context {
+        Context {
+            stage: self.stage,
+            role: self.role,
+            peer_minor: self.peer_minor,
+        }
+    }
+
+    /// Bytes on their way to the other end, as far as this machine knows.
+    pub(super) fn waiting(&self) -> usize {
+        self.out.len() + self.unsent
+    }
+
+    /// ME has come, so that ordinary commands may come and go.
+    pub(super) fn introduced(&self) -> bool {
+        !matches!(self.stage, Stage::Version | Stage::Me)
+    }
+
+    pub(super) fn is_dialler(&self) -> bool {
+        self.role == Role::Dialler
+    }
+
+    /// Appends a line, if the peer understands it.
+    pub(super) fn write(&mut self, command: &Command<'_>, ring: u32) -> Result<(), DoesNotFit> {
+        let understood =
+            self.peer_minor >= command.min_minor() && self.homing >= command.min_homing();
+        if !self.connected || !understood {
+            return Ok(());
+        }
+        let versions = Versions {
+            peer: self.peer_minor,
+            ring,
+        };
+        command.write(versions, &mut self.out)
+    }
+
+    /// From now on it is only waited for.
+    pub(super) fn told_to_leave(&mut self, now: Mono) {
+        self.leaves_by = Some(now.after(LEAVE_LIMIT));
+    }
+
+    /// When something is due, and what.
+    pub(super) fn deadline(&self, neighbour: bool, idle: u64, most: u64) -> (Mono, Due) {
+        let own = self.own_deadline(neighbour, idle, most);
+        let leave = self
+            .leaves_by
+            .map(|at| (at, Due::Close("CONNECT requested, but it stayed", false)));
+        let close = self
+            .close_at
+            .map(|at| (at, Due::Close("CONNECT requested", false)));
+        [leave, close].into_iter().flatten().fold(
+            own,
+            |first, next| if next.0 < first.0 { next } else { first },
+        )
+    }
+
+    fn own_deadline(&self, neighbour: bool, idle: u64, most: u64) -> (Mono, Due) {
+        if !self.connected {
+            return (
+                self.since.after(DIAL_LIMIT),
+                Due::Close("Connect timeout", true),
+            );
+        }
+        if !self.introduced() {
+            let at = self.last_input.after(ME_LIMIT);
+            return (at, Due::Close("Handshake timeout", true));
+        }
+        if !neighbour {
+            let limit = match self.role {
+                Role::Acceptor => ACCEPTOR_LIMIT,
+                Role::Dialler => DIALLER_LIMIT,
+            };
+            return (
+                self.progress.after(limit),
+                Due::Close("Handshake timeout", true),
+            );
+        }
+        let Some(ping) = self.ping else {
+            let silence = if self.synced {
+                PING_SYNCED
+            } else {
+                PING_NOT_SYNCED
+            };
+            return (self.last_input.after(silence), Due::Ping);
+        };
+        let silent = self.last_input.max(ping).after(idle);
+        let unanswered = ping.after(most);
+        if silent <= unanswered {
+            (silent, Due::Close("Ping timeout", true))
+        } else {
+            (unanswered, Due::Close("Pong timeout", true))
+        }
+    }
+}
+
+/// What is to be done with a connection when its time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Ask whether it is there.
+    Ping,
+    /// Close it with this text; whether its director counts as not reached then.
+    Close(&'static str, bool),
+}
+
+/// All connections.
+#[derive(Debug, Default)]
+pub(super) struct Conns {
+    pub map: BTreeMap<ConnId, Conn>,
+}
+
+impl Conns {
+    pub(super) fn get(&self, id: ConnId) -> Option<&Conn> {
+        self.map.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.map.get_mut(&id)
+    }
+
+    /// Who is at the other end.
+    pub(super) fn director(&self, id: ConnId) -> Option<DirectorId> {
+        self.map.get(&id)?.director
+    }
+
+    /// Writes a line to one connection.
+    pub(super) fn send(&mut self, id: ConnId, command: &Command<'_>, ring: u32) {
+        if let Some(conn) = self.map.get_mut(&id) {
+            let written = conn.write(command, ring);
+            debug_assert!(written.is_ok(), "lines of our own fit");
+        }
+    }
+
+    /// Writes a line to every connection, whatever its stage, but those of one director. One whose
+    /// peer has not said ME belongs to nobody yet. A line that does not fit is left out.
+    pub(super) fn broadcast(
+        &mut self,
+        command: &Command<'_>,
+        except: Option<DirectorId>,
+        ring: u32,
+    ) {
+        let min = command.min_minor();
+        // Nearly always all peers have the same version, and so the same line.
+        let mut first: Option<(u32, Vec<u8>)> = None;
+        for conn in self.map.values_mut() {
+            let spared = except.is_some() && conn.director == except;
+            if spared || !conn.connected || conn.peer_minor < min {
+                continue;
+            }
+            match &first {
+                Some((minor, line)) if *minor == conn.peer_minor => {
+                    conn.out.extend_from_slice(line)
+                }
+                Some(_) => {
+                    // Too long for a version that has fewer fields is too long for all.
+                    let _ = conn.write(command, ring);
+                }
+                None => {
+                    let start = conn.out.len();
+                    if conn.write(command, ring).is_err() {
+                        return;
+                    }
+                    first = Some((conn.peer_minor, conn.out[start..].to_vec()));
+                }
+            }
+        }
+    }
+}

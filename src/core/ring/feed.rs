@@ -1,0 +1,112 @@
+//! Users for a director that we have dialled, slice by slice (docs/protocol/ring.md, connections).
+
+use std::net::IpAddr;
+
+use super::conn::Conn;
+use super::{ConnId, Ring, Table};
+use crate::core::snapshot::Snapshot;
+use crate::core::users::{Entry, SHARDS};
+use crate::wire::ring::{Command, HandUser, HandUsers, Hash, MINOR_OPTIONS};
+
+/// Users are written until so many bytes wait; more when they are gone.
+const SLICE: usize = 128 * 1024;
+
+impl Ring {
+    /// Writes users to every connection that waits for them and has room.
+    pub(super) fn feed<T: Table>(&mut self, table: &mut T) {
+        let hungry = self.conns.map.iter();
+        let hungry = hungry.filter(|(_, conn)| conn.cursor.is_some());
+        let ids: Vec<ConnId> = hungry.map(|(&id, _)| id).collect();
+        self.feeding = !ids.is_empty();
+        for id in ids {
+            self.feed_one(id, table);
+        }
+    }
+
+    fn feed_one<T: Table>(&mut self, id: ConnId, table: &mut T) {
+        let now = self.now;
+        let snapshot = self.fresh(table);
+        let mut entries: Vec<Entry> = Vec::new();
+        while let Some(conn) = self.conns.get_mut(id)
+            && let Some(shard) = conn.cursor
+            && conn.waiting() < SLICE
+        {
+            conn.progress = now.mono;
+            if shard == SHARDS {
+                conn.cursor = None;
+                // An older peer cannot say whether it hashes consistently, and is never done.
+                if conn.peer_minor >= MINOR_OPTIONS {
+                    self.send(id, &Command::Options);
+                    self.send(id, &Command::Done);
+                }
+                return;
+            }
+            conn.cursor = Some(shard + 1);
+            entries.clear();
+            // The lock is held for a copy only.
+            table.with(shard, |shard| {
+                entries.extend(shard.living(now.wall, &snapshot).copied());
+            });
+            let ring = self.standing.min_version;
+            if conn.homing > 0 {
+                write_densely(conn, &mut entries, &snapshot, ring);
+            } else {
+                for entry in &entries {
+                    write_one(conn, entry, &snapshot, ring);
+                }
+            }
+        }
+    }
+}
+
+fn write(conn: &mut Conn, command: &Command<'_>, ring: u32) {
+    let written = conn.write(command, ring);
+    debug_assert!(written.is_ok(), "lines of users fit");
+}
+
+fn write_one(conn: &mut Conn, entry: &Entry, snapshot: &Snapshot, ring: u32) {
+    let Some((hash, host, time)) = user_of(entry, snapshot) else {
+        return;
+    };
+    let user = HandUser {
+        hash,
+        host,
+        time,
+        weak: entry.is_weak(),
+    };
+    write(conn, &Command::HandUser(user), ring);
+}
+
+/// Users of one backend and of nearly one time go into one line.
+fn write_densely(conn: &mut Conn, entries: &mut [Entry], snapshot: &Snapshot, ring: u32) {
+    entries.sort_unstable_by_key(|entry| (entry.backend(), entry.stamp()));
+    let mut line: Option<HandUsers<'static>> = None;
+    for entry in entries.iter() {
+        if entry.is_weak() {
+            write_one(conn, entry, snapshot, ring);
+            continue;
+        }
+        let Some((hash, host, time)) = user_of(entry, snapshot) else {
+            continue;
+        };
+        let fits = line
+            .as_mut()
+            .is_some_and(|line| line.host == host && line.push(hash, time));
+        if !fits {
+            let mut next = HandUsers::new(host, time);
+            next.push(hash, time);
+            if let Some(full) = line.replace(next) {
+                write(conn, &Command::HandUsers(full), ring);
+            }
+        }
+    }
+    if let Some(last) = line {
+        write(conn, &Command::HandUsers(last), ring);
+    }
+}
+
+fn user_of(entry: &Entry, snapshot: &Snapshot) -> Option<(Hash, IpAddr, u32)> {
+    let backend = snapshot.backend(entry.backend())?;
+    let time = u32::try_from(entry.stamp().0).unwrap_or(u32::MAX);
+    Some((Hash::new(entry.key().hash.0)?, backend.ip, time))
+}

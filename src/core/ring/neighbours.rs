@@ -1,0 +1,419 @@
+//! Who is left and right: accepting, dialling, CONNECT, closing, being alone
+//! (docs/protocol/ring.md, left and right).
+
+use std::net::IpAddr;
+
+use super::conn::Conn;
+use super::event::Level;
+use super::{ConnId, Event, Output, Ring};
+use crate::core::Mono;
+use crate::core::members::Unreachable;
+use crate::wire::ring::{Command, DirectorId, HOMING, MINOR, Role};
+
+/// Connections whose peer has not said who it is. Only listed addresses get so far; a director needs
+/// one, and a few more after it has lost some without our knowing.
+const MAX_STRANGERS: usize = 64;
+/// How often one director is dialled at most. One that takes a connection and closes it would be
+/// dialled without a pause otherwise.
+const DIAL_PAUSE: u64 = Mono::SECOND;
+/// Pause between rounds of dialling in the first seconds.
+const GRACE_PAUSE: u64 = Mono::SECOND;
+/// A peer whose CONNECT was not followed is left after this long, so that it can close itself.
+const REFUSED_CONNECT_PAUSE: u64 = Mono::SECOND;
+
+impl Ring {
+    pub(super) fn accepted(&mut self, id: ConnId, source: IpAddr) {
+        let strangers = self.conns.map.values().filter(|conn| !conn.introduced());
+        let refused = if !self.members.admits(source) {
+            Some("it is not in the list of directors")
+        } else if strangers.count() >= MAX_STRANGERS {
+            Some("too many connections have not said who they are")
+        } else {
+            None
+        };
+        if let Some(why) = refused {
+            self.say(Event::Refused(source, why));
+            self.outputs.push(Output::Close(id, Vec::new()));
+            return;
+        }
+        let conn = Conn::new(Role::Acceptor, source, None, self.now.mono);
+        self.conns.map.insert(id, conn);
+        self.introduce(id);
+    }
+
+    /// VERSION and ME: the first two lines of both sides.
+    pub(super) fn introduce(&mut self, id: ConnId) {
+        let me = Command::Me {
+            id: self.members.me(),
+            time: Some(self.now.wall.0),
+        };
+        let version = Command::Version {
+            minor: MINOR,
+            homing: HOMING,
+        };
+        self.send(id, &version);
+        self.send(id, &me);
+        self.stale = true;
+    }
+
+    pub(super) fn connected(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        conn.connected = true;
+        conn.last_input = self.now.mono;
+        conn.progress = self.now.mono;
+        self.introduce(id);
+        let listed = self.members.iter().filter(|member| !member.removed);
+        let listed: Vec<DirectorId> = listed.map(|member| member.id).collect();
+        for director in listed {
+            self.send(id, &Command::Director(director));
+        }
+    }
+
+    pub(super) fn dial_failed(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.map.remove(&id) else {
+            return;
+        };
+        if let Some(director) = conn.director {
+            self.say(Event::Unreachable(director));
+            self.stamp_unreached(director);
+        }
+    }
+
+    fn stamp_unreached(&mut self, director: DirectorId) {
+        let now = self.now.mono;
+        if let Some(member) = self.members.get_mut(director) {
+            member.network_failed(now);
+        }
+    }
+
+    /// Dials a director, unless that is being done or was done a moment ago.
+    fn dial(&mut self, to: DirectorId) {
+        let dialled = |conn: &Conn| conn.is_dialler() && conn.director == Some(to);
+        if self.conns.map.values().any(dialled) {
+            return;
+        }
+        let now = self.now.mono;
+        let Some(member) = self.members.get_mut(to) else {
+            return;
+        };
+        if let Some(last) = member.last_dialled
+            && now.since(last) < DIAL_PAUSE
+        {
+            self.timers.reconnect = Some(last.after(DIAL_PAUSE));
+            return;
+        }
+        member.dialled(now);
+        self.members.restarted(to);
+        let id = self.next_conn();
+        let conn = Conn::new(Role::Dialler, to.ip, Some(to), now);
+        self.conns.map.insert(id, conn);
+        self.outputs.push(Output::Dial(id, to));
+    }
+
+    /// Looks for a right: the best that did not fail lately.
+    pub(super) fn connect(&mut self) {
+        self.timers.reconnect = None;
+        let best = self.members.candidates(self.now.mono).next();
+        if let Some(best) = best {
+            return self.dial(best);
+        }
+        match self.members.unreachable(self.now.mono) {
+            Unreachable::TryAgain => {
+                self.timers.reconnect = Some(self.now.mono.after(GRACE_PAUSE));
+            }
+            Unreachable::Alone => self.go_alone(),
+        }
+    }
+
+    /// Nobody can be dialled. Whoever dialled us is presumed to be gone as well: a ring that is
+    /// passed on in one direction only would never be synced.
+    fn go_alone(&mut self) {
+        let accepted = self.conns.map.iter();
+        let accepted = accepted.filter(|(_, conn)| conn.established.is_some());
+        let accepted: Vec<ConnId> = accepted.map(|(&id, _)| id).collect();
+        for id in accepted {
+            self.close(id, "No right connection", Level::Info);
+        }
+        if !self.standing.synced || !self.standing.handshaked {
+            self.say(Event::Alone);
+        }
+        self.standing.min_version = MINOR;
+        self.become_synced();
+    }
+
+    /// The best right is dialled now and then while another one has its place.
+    pub(super) fn dial_preferred(&mut self) {
+        self.timers.preferred = None;
+        if let Some(preferred) = self.members.preferred_right()
+            && self.right() != Some(preferred)
+        {
+            self.dial(preferred);
+        }
+        self.arm_preferred();
+    }
+
+    pub(super) fn arm_preferred(&mut self) {
+        let preferred = self.members.preferred_right();
+        let wanted = preferred.filter(|&preferred| self.right() != Some(preferred));
+        let now = self.now.mono;
+        self.timers.preferred = wanted.map(|preferred| {
+            let member = self.members.get(preferred);
+            let at = member.map_or(now, |member| member.try_again_at(now));
+            self.timers.preferred.unwrap_or(at)
+        });
+    }
+
+    /// ME on a connection that was accepted.
+    pub(super) fn met(&mut self, id: ConnId, who: DirectorId) {
+        let now = self.now.mono;
+        let Some(address) = self.conns.get(id).map(|conn| conn.address) else {
+            return;
+        };
+        if let Err(error) = self.members.check_me(who, address, now) {
+            return self.close(id, &error.to_string(), Level::Warning);
+        }
+        self.members.restarted(who);
+        if let Some(member) = self.members.get_mut(who) {
+            member.removed = false;
+        }
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.director = Some(who);
+            let homing = conn.homing;
+            self.note_program(who, homing);
+        }
+        match self
+            .left
+            .and_then(|left| Some((left, self.conns.director(left)?)))
+        {
+            None => {
+                if let Some(member) = self.members.get_mut(who) {
+                    member.reached();
+                }
+                if !self.conns.map.values().any(Conn::is_dialler) {
+                    self.connect();
+                }
+            }
+            Some((left, old)) if old == who => {
+                self.close(left, "Replacing with new incoming connection", Level::Info);
+            }
+            Some((left, old)) if self.members.is_better_left(who, old) => {
+                self.send(left, &Command::Connect(who));
+            }
+            Some((left, _)) => {
+                if let Some(conn) = self.conns.get_mut(left) {
+                    conn.verifying = true;
+                }
+                self.ping(left);
+            }
+        }
+    }
+
+    /// The left has answered although another director wants its place: the others go to it.
+    pub(super) fn left_is_there(&mut self, left: ConnId) {
+        let Some(director) = self.conns.director(left) else {
+            return;
+        };
+        let members = &self.members;
+        let worse = |conn: &Conn| {
+            !conn.is_dialler()
+                && conn.leaves_by.is_none()
+                && conn
+                    .director
+                    .is_some_and(|other| members.is_better_left(director, other))
+        };
+        let others = self.conns.map.iter().filter(|(_, conn)| worse(conn));
+        let others: Vec<ConnId> = others.map(|(&id, _)| id).collect();
+        for id in others {
+            self.send_away(id, director);
+        }
+    }
+
+    fn send_away(&mut self, id: ConnId, to: DirectorId) {
+        self.send(id, &Command::Connect(to));
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.told_to_leave(self.now.mono);
+        }
+    }
+
+    /// DONE on a connection that was accepted, or the left is gone and this one has waited.
+    pub(super) fn assign_left(&mut self, id: ConnId) {
+        let Some(who) = self.conns.director(id) else {
+            return;
+        };
+        let Some(left) = self.left else {
+            return self.take_left(id, who);
+        };
+        let Some(old) = self.conns.director(left) else {
+            return;
+        };
+        if left == id {
+        } else if old == who {
+            self.close(left, "Replacing with new incoming connection", Level::Info);
+            self.take_left(id, who);
+        } else if self.conns.get(left).is_some_and(|conn| conn.verifying) {
+            // What comes of it decides.
+        } else if self.members.is_better_left(old, who) {
+            self.send_away(id, old);
+        }
+        // Else it waits: the present left was told to go to it.
+    }
+
+    fn take_left(&mut self, id: ConnId, who: DirectorId) {
+        self.left = Some(id);
+        self.say(Event::Left(who));
+        self.assigned(id);
+    }
+
+    /// DONE on a connection that was dialled.
+    pub(super) fn assign_right(&mut self, id: ConnId) {
+        let Some(who) = self.conns.director(id) else {
+            return;
+        };
+        if let Some(old) = self.right {
+            let better = self
+                .conns
+                .director(old)
+                .is_none_or(|old| self.members.is_better_right(who, old));
+            if !better {
+                return self.close(id, "We have a better right", Level::Info);
+            }
+            self.close(old, "Replacing with better right", Level::Info);
+        }
+        self.right = Some(id);
+        self.say(Event::Right(who));
+        self.send_parked_syncs();
+        self.assigned(id);
+    }
+
+    fn assigned(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.synced = false;
+            conn.last_input = self.now.mono;
+        }
+        self.stale = true;
+        if self.left.is_some() && self.right.is_some() {
+            self.new_round();
+        }
+    }
+
+    /// CONNECT: the peer knows a director that should be our right rather than it.
+    pub(super) fn connect_requested(&mut self, id: ConnId, to: DirectorId) {
+        if self.add_member(to).is_err() {
+            return;
+        }
+        let removed = self.members.get(to).is_none_or(|member| member.removed);
+        let right = self.right();
+        let better = right.is_none_or(|right| self.members.is_better_right(to, right));
+        if to == self.members.me() || !better || removed {
+            return self.close_soon(id, REFUSED_CONNECT_PAUSE);
+        }
+        if let Some(member) = self.members.get_mut(to) {
+            member.reached();
+        }
+        match self.right {
+            Some(right) if right == id => self.close_soon(id, 0),
+            Some(right) => self.close(right, "CONNECT requested", Level::Info),
+            None => {}
+        }
+        self.dial(to);
+    }
+
+    fn close_soon(&mut self, id: ConnId, pause: u64) {
+        let at = self.now.mono.after(pause);
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.close_at.get_or_insert(at);
+        }
+    }
+
+    /// The other end is gone.
+    pub(super) fn ended(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.map.remove(&id) else {
+            return;
+        };
+        self.say(Event::Lost {
+            director: conn.director,
+            address: conn.address,
+            neighbour: self.left == Some(id) || self.right == Some(id),
+        });
+        self.lost(&conn);
+        self.gone(id);
+    }
+
+    /// A connection ended by itself or by a timeout.
+    pub(super) fn lost(&mut self, conn: &Conn) {
+        let now = self.now.mono;
+        if let Some(director) = conn.director
+            && let Some(member) = self.members.get_mut(director)
+        {
+            member.connection_lost(conn.established, now);
+        }
+    }
+
+    /// Closes a connection, with a QUIT that says why.
+    pub(super) fn close(&mut self, id: ConnId, why: &str, level: Level) {
+        let Some(mut conn) = self.conns.map.remove(&id) else {
+            return;
+        };
+        // A QUIT always fits: its text is cut.
+        let _ = conn.write(
+            &Command::Quit(why.as_bytes().into()),
+            self.standing.min_version,
+        );
+        self.say(Event::Closed {
+            director: conn.director,
+            address: conn.address,
+            why: why.to_owned(),
+            level,
+        });
+        self.outputs.push(Output::Close(id, conn.out));
+        self.gone(id);
+    }
+
+    fn gone(&mut self, id: ConnId) {
+        self.stale = true;
+        if self.left == Some(id) {
+            self.left = None;
+        } else if self.right == Some(id) {
+            self.right = None;
+        } else {
+            return;
+        }
+        self.round.seq = self.round.seq.wrapping_add(1);
+        self.become_unsynced();
+    }
+
+    /// After every input: a left among those that wait, and a right.
+    pub(super) fn find_neighbours(&mut self) {
+        if self.left.is_none() {
+            let waits = |conn: &Conn| {
+                !conn.is_dialler() && conn.established.is_some() && conn.leaves_by.is_none()
+            };
+            let waiting = self.conns.map.iter().filter(|(_, conn)| waits(conn));
+            let mut waiting: Vec<ConnId> = waiting.map(|(&id, _)| id).collect();
+            // The best first: it then sends the others to where they belong.
+            waiting.sort_by(
+                |&a, &b| match (self.conns.director(a), self.conns.director(b)) {
+                    (Some(a), Some(b)) => self.members.order(a, b),
+                    _ => std::cmp::Ordering::Equal,
+                },
+            );
+            for id in waiting {
+                self.assign_left(id);
+            }
+        }
+        let wanted = self.right.is_none() && !self.is_settled_alone();
+        if wanted
+            && self.timers.reconnect.is_none()
+            && !self.conns.map.values().any(Conn::is_dialler)
+        {
+            self.connect();
+        }
+    }
+
+    /// Serving alone, and nothing has happened since that would be a reason to dial.
+    fn is_settled_alone(&self) -> bool {
+        self.standing.synced && self.standing.handshaked && self.left.is_none()
+    }
+}

@@ -1,0 +1,273 @@
+//! What operators order (docs/protocol/ring.md, hosts).
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+use super::{Kick, Output, Ring, Table};
+use crate::core::backends::{BackendError, NewBackend};
+use crate::core::ip_text::ip_text;
+use crate::core::users::{Ordered, shard_of};
+use crate::core::{UserHash, UserKey};
+use crate::wire::ring::{Command, DirectorId, Hash, Order as Line};
+
+/// An operator's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Adds a backend, or gives a known one another weight.
+    SetBackend {
+        /// Its address.
+        ip: IpAddr,
+        /// Tag of a new one; a known one keeps its tag, which must be this one if it is given.
+        tag: Option<Vec<u8>>,
+        /// Weight; `None`: as it is, 100 for a new one.
+        vhosts: Option<u32>,
+    },
+    /// Puts a backend into service.
+    Up(IpAddr),
+    /// Takes a backend out of service; its users stay.
+    Down(IpAddr),
+    /// Removes a backend, and forgets its users.
+    Remove(IpAddr),
+    /// Forgets the users of a backend. Ends no sessions.
+    ForgetUsers(IpAddr),
+    /// Sends a user to another backend.
+    Move(UserHash, IpAddr),
+    /// Ends the sessions of a login name.
+    KickUser(Vec<u8>),
+    /// Ends the sessions whose passdb field has a value.
+    KickAlt(Vec<u8>, Vec<u8>),
+    /// Ends the sessions of a user hash on all backends but one.
+    KickHash(UserHash, IpAddr),
+    /// Adds a director to the ring.
+    AddDirector(DirectorId),
+    /// Removes a director from the ring.
+    RemoveDirector(DirectorId),
+}
+
+/// Why an order was not carried out. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OrderError {
+    /// The backend is not in the list, or does not fit.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The last change of this backend is still on its way round the ring.
+    #[error("backend {} is being updated: try again later", ip_text(*.0))]
+    Updating(IpAddr),
+    /// A backend's tag cannot be changed.
+    #[error("backend {} has another tag", ip_text(*.0))]
+    OtherTag(IpAddr),
+    /// The user is being moved.
+    #[error("user is being moved: try again later")]
+    Moving,
+    /// There is no such director.
+    #[error("director is not in the ring")]
+    UnknownDirector,
+    /// [`crate::core::members::MAX_MEMBERS`].
+    #[error("no room for another director")]
+    TooManyDirectors,
+    /// Names so long that some director could not read the line.
+    #[error("the name is too long for the ring")]
+    TooLong,
+}
+
+/// Weight of a backend that is added without one.
+const DEFAULT_VHOSTS: u32 = 100;
+
+impl Ring {
+    /// Carries out an operator's order, and tells the others.
+    ///
+    /// # Errors
+    /// See [`OrderError`].
+    pub fn order<T: Table>(
+        &mut self,
+        order: Order,
+        now: super::Now,
+        table: &mut T,
+    ) -> Result<(), OrderError> {
+        self.now = now;
+        let done = self.carry_out_order(order, table);
+        self.settle(table);
+        done
+    }
+
+    fn carry_out_order<T: Table>(&mut self, order: Order, table: &mut T) -> Result<(), OrderError> {
+        match order {
+            Order::SetBackend { ip, tag, vhosts } => self.set_backend(ip, tag.as_deref(), vhosts),
+            Order::Up(ip) => self.set_down(ip, false),
+            Order::Down(ip) => self.set_down(ip, true),
+            Order::Remove(ip) => self.drop_backend(ip, true),
+            Order::ForgetUsers(ip) => self.drop_backend(ip, false),
+            Order::Move(hash, host) => self.move_user(hash, host, table),
+            Order::KickUser(name) => self.kick(
+                Line::UserKick(name.as_slice().into()),
+                Kick::User(name.clone()),
+            ),
+            Order::KickAlt(field, value) => {
+                let line = Line::UserKickAlt {
+                    field: field.as_slice().into(),
+                    value: value.as_slice().into(),
+                };
+                self.kick(line, Kick::Alt(field.clone(), value.clone()))
+            }
+            Order::KickHash(hash, except) => match Hash::new(hash.0) {
+                None => Ok(()),
+                Some(on_wire) => self.kick(
+                    Line::UserKickHash {
+                        hash: on_wire,
+                        except,
+                    },
+                    Kick::Hash(hash, except),
+                ),
+            },
+            Order::AddDirector(id) => self.add_director(id),
+            Order::RemoveDirector(id) => self.remove_director(id),
+        }
+    }
+
+    fn changeable(&self, ip: IpAddr) -> Result<(), OrderError> {
+        match self.director.backends().find(ip) {
+            None => Err(BackendError::Unknown(ip).into()),
+            Some(backend) if backend.desynced => Err(OrderError::Updating(ip)),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// A backend was changed here: the others are told, and asked whether they agree.
+    fn changed(&mut self, ip: IpAddr) {
+        self.stale = true;
+        if self.left.is_some() || self.right.is_some() {
+            self.director.mark_backends().mark_desynced(ip);
+        }
+        let own = self.own_origin();
+        self.tell_host(ip, own, None);
+        self.sync_ring();
+    }
+
+    fn set_backend(
+        &mut self,
+        ip: IpAddr,
+        tag: Option<&[u8]>,
+        vhosts: Option<u32>,
+    ) -> Result<(), OrderError> {
+        let backends = self.director.backends();
+        if let Some(backend) = backends.find(ip) {
+            if tag.is_some_and(|tag| tag != backends.tag_name(backend.tag)) {
+                return Err(OrderError::OtherTag(ip));
+            }
+            self.changeable(ip)?;
+            if let Some(vhosts) = vhosts {
+                self.director.change_backends().set_vhosts(ip, vhosts)?;
+            }
+        } else {
+            self.director.change_backends().add(NewBackend {
+                ip,
+                name: None,
+                tag: tag.unwrap_or_default(),
+                vhosts: vhosts.unwrap_or(DEFAULT_VHOSTS),
+            })?;
+        }
+        self.changed(ip);
+        Ok(())
+    }
+
+    fn set_down(&mut self, ip: IpAddr, down: bool) -> Result<(), OrderError> {
+        self.changeable(ip)?;
+        let when = self.now.wall;
+        let backends = self.director.change_backends();
+        let changed = if down {
+            backends.down(ip, when)?
+        } else {
+            backends.up(ip, when)?
+        };
+        if changed {
+            self.changed(ip);
+        }
+        Ok(())
+    }
+
+    fn drop_backend(&mut self, ip: IpAddr, remove: bool) -> Result<(), OrderError> {
+        self.changeable(ip)?;
+        let own = self.own_origin();
+        let line = if remove {
+            Line::HostRemove(ip)
+        } else {
+            Line::HostFlush(ip)
+        };
+        self.broadcast(&Command::Order(own, line), None);
+        self.forget_host(ip, remove);
+        self.sync_ring();
+        Ok(())
+    }
+
+    fn move_user<T: Table>(
+        &mut self,
+        hash: UserHash,
+        host: IpAddr,
+        table: &mut T,
+    ) -> Result<(), OrderError> {
+        let snapshot = self.fresh(table);
+        let backend = self.director.backends().find(host);
+        let backend = backend.ok_or(BackendError::Unknown(host))?;
+        let (slot, tag) = (backend.slot, backend.tag);
+        let key = UserKey { tag, hash };
+        let now = self.now.wall;
+        let ordered = table.with(shard_of(hash), |shard| {
+            shard.order_move(key, slot, now, &snapshot)
+        });
+        match ordered {
+            Ordered::Busy => return Err(OrderError::Moving),
+            Ordered::There(entry) => self.tell_user(&entry, None),
+            Ordered::Move => {
+                let own = self.own_origin();
+                self.start_move(key, host, own, None, table);
+            }
+        }
+        Ok(())
+    }
+
+    fn kick(&mut self, line: Line<'_>, kick: Kick) -> Result<(), OrderError> {
+        if !line.fits() {
+            return Err(OrderError::TooLong);
+        }
+        let own = self.own_origin();
+        self.broadcast(&Command::Order(own, line), None);
+        self.outputs.push(Output::Kick(kick));
+        Ok(())
+    }
+
+    fn add_director(&mut self, id: DirectorId) -> Result<(), OrderError> {
+        self.add_member(id)
+            .map_err(|_| OrderError::TooManyDirectors)?;
+        if let Some(member) = self.members.get_mut(id) {
+            member.removed = false;
+        }
+        self.broadcast(&Command::Director(id), None);
+        Ok(())
+    }
+
+    fn remove_director(&mut self, id: DirectorId) -> Result<(), OrderError> {
+        if id == self.members.me() {
+            // The others leave us; nothing changes here before they do.
+            self.broadcast(&Command::DirectorRemove(id), None);
+            self.sync_ring();
+            return Ok(());
+        }
+        if !self.members.remove(id) {
+            return Err(OrderError::UnknownDirector);
+        }
+        self.member_removed(id, None);
+        Ok(())
+    }
+
+    /// The process ends: every neighbour is told so.
+    pub(super) fn leave(&mut self) {
+        self.left = None;
+        self.right = None;
+        self.leaving = true;
+        let all: Vec<super::ConnId> = self.conns.map.keys().copied().collect();
+        for id in all {
+            self.close(id, "Shutting down", super::event::Level::Debug);
+        }
+    }
+}

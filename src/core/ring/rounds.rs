@@ -1,0 +1,257 @@
+//! Rounds of synchronisation (docs/protocol/ring.md, SYNC lines).
+
+use super::{ConnId, Event, Ring};
+use crate::core::members::{OwnRound, OwnSync, Parked, SyncVerdict};
+use crate::core::{Mono, Wall};
+use crate::wire::ring::{Command, DirectorId, MINOR, Sync};
+
+/// How long our SYNC may be under way before it is sent again.
+const RESEND: u64 = 5 * Mono::SECOND;
+
+/// This director's rounds.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// Number of our newest one.
+    pub seq: u32,
+    /// When it began.
+    begun: Mono,
+    /// A batch of lines is being worked on: their one SYNC comes after the last of them.
+    pub frozen: bool,
+    /// A SYNC is due after the batch.
+    pub pending: bool,
+    /// When ours is sent again.
+    pub resend_at: Option<Mono>,
+    /// When it was sent last.
+    sent: Option<Wall>,
+    /// Counts DIRECTOR lines that went on: the ring is being rewired.
+    pub changes: u64,
+    /// `changes` when our SYNC was sent last.
+    changes_sent: u64,
+}
+
+impl Round {
+    pub(super) fn new(now: Mono) -> Round {
+        Round {
+            seq: 0,
+            begun: now,
+            frozen: false,
+            pending: false,
+            resend_at: None,
+            sent: None,
+            changes: 0,
+            changes_sent: 0,
+        }
+    }
+}
+
+impl Ring {
+    /// All directors agree, or there are no others.
+    pub(super) fn become_synced(&mut self) {
+        self.round.resend_at = None;
+        self.set_neighbours_synced(true);
+        if !self.standing.synced {
+            self.say(Event::Synced(self.now.mono.since(self.round.begun)));
+            self.standing.sync_since = Some(self.now.wall);
+        }
+        self.standing.synced = true;
+        self.standing.handshaked = true;
+        self.members.purge();
+        self.director.mark_backends().all_synced();
+        self.arm_preferred();
+        self.stale = true;
+    }
+
+    pub(super) fn become_unsynced(&mut self) {
+        if self.standing.synced {
+            self.say(Event::NotSynced);
+            self.standing.synced = false;
+            self.standing.sync_since = Some(self.now.wall);
+            self.stale = true;
+        }
+        self.round.resend_at = Some(self.now.mono.after(RESEND));
+    }
+
+    fn set_neighbours_synced(&mut self, synced: bool) {
+        for id in [self.left, self.right].into_iter().flatten() {
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.synced = synced;
+            }
+        }
+    }
+
+    /// Both neighbours are there, one of them since now.
+    pub(super) fn new_round(&mut self) {
+        self.round.seq = self.round.seq.wrapping_add(1);
+        self.round.begun = self.now.mono;
+        self.become_unsynced();
+        self.send_sync();
+    }
+
+    /// A backend or the list of directors has changed.
+    pub(super) fn sync_ring(&mut self) {
+        self.round.seq = self.round.seq.wrapping_add(1);
+        self.round.begun = self.now.mono;
+        if self.left.is_none() && self.right.is_none() {
+            return;
+        }
+        self.become_unsynced();
+        if self.round.frozen {
+            self.round.pending = true;
+            return;
+        }
+        if self.right.is_none() {
+            return;
+        }
+        self.set_neighbours_synced(false);
+        self.send_sync();
+    }
+
+    /// The end of a batch.
+    pub(super) fn thaw(&mut self) {
+        self.round.frozen = false;
+        if std::mem::take(&mut self.round.pending) {
+            self.sync_ring();
+        }
+    }
+
+    fn send_sync(&mut self) {
+        let Some(right) = self.right else {
+            return;
+        };
+        let now = self.now;
+        let sync = Sync {
+            director: self.members.me(),
+            seq: self.round.seq,
+            minor: MINOR,
+            time: Some(short(now.wall)),
+            hosts_hash: self.director.backends().hosts_hash(),
+        };
+        self.send(right, &Command::Sync(sync));
+        self.round.sent = Some(now.wall);
+        self.round.changes_sent = self.round.changes;
+        self.round.resend_at = Some(now.mono.after(RESEND));
+        self.ping_neighbours();
+    }
+
+    fn ping_neighbours(&mut self) {
+        for id in [self.left, self.right].into_iter().flatten() {
+            self.ping(id);
+        }
+    }
+
+    /// Our SYNC has not come home yet, or came home with old news.
+    pub(super) fn resend_sync(&mut self) {
+        self.round.resend_at = None;
+        if self.standing.synced {
+            return;
+        }
+        if self.left.is_some() && self.right.is_some() {
+            self.send_sync();
+        } else {
+            self.round.resend_at = Some(self.now.mono.after(RESEND));
+        }
+    }
+
+    pub(super) fn sync_received(&mut self, sync: Sync) {
+        let hash = self.director.backends().hosts_hash();
+        if sync.director == self.members.me() {
+            return self.own_sync_received(&sync, hash);
+        }
+        let now = self.now.wall.0;
+        let Some(member) = self.members.get_mut(sync.director) else {
+            return;
+        };
+        let verdict = member.receive_sync(&sync, hash, now);
+        match verdict {
+            SyncVerdict::Forward => self.forward_sync(Sync {
+                minor: sync.minor.min(MINOR),
+                time: sync.time.or(Some(short(self.now.wall))),
+                ..sync
+            }),
+            SyncVerdict::Repair => {
+                self.say(Event::Repair(sync.director));
+                self.tell_all_hosts();
+            }
+            SyncVerdict::Stale | SyncVerdict::TooOften | SyncVerdict::Differs => {}
+        }
+        let rewired = self.round.changes != self.round.changes_sent;
+        let just_sent = self.round.sent == Some(self.now.wall);
+        if verdict.lets_resend() && rewired && !just_sent {
+            self.resend_sync();
+        }
+    }
+
+    fn own_sync_received(&mut self, sync: &Sync, hosts_hash: u32) {
+        let own = OwnRound {
+            seq: self.round.seq,
+            hosts_hash,
+            has_neighbours: self.left.is_some() && self.right.is_some(),
+        };
+        match own.receive(sync, MINOR) {
+            OwnSync::Ignore => {}
+            OwnSync::SendAgain => self.resend_sync(),
+            OwnSync::Complete(minor) => {
+                if self.standing.min_version != minor {
+                    self.standing.min_version = minor;
+                    self.stale = true;
+                }
+                if !self.standing.synced || !self.standing.handshaked {
+                    self.become_synced();
+                }
+            }
+        }
+    }
+
+    fn forward_sync(&mut self, sync: Sync) {
+        let Some(right) = self.right else {
+            if let Some(member) = self.members.get_mut(sync.director) {
+                member.parked = Some(Parked {
+                    seq: sync.seq,
+                    minor: sync.minor,
+                    time: sync.time.unwrap_or(0),
+                    hosts_hash: sync.hosts_hash,
+                });
+            }
+            return;
+        };
+        self.send(right, &Command::Sync(sync));
+        self.ping_neighbours();
+    }
+
+    /// There is a right again.
+    pub(super) fn send_parked_syncs(&mut self) {
+        let directors: Vec<DirectorId> = self.members.iter().map(|member| member.id).collect();
+        for director in directors {
+            let parked = self
+                .members
+                .get_mut(director)
+                .and_then(|member| member.parked.take());
+            if let Some(parked) = parked {
+                self.forward_sync(Sync {
+                    director,
+                    seq: parked.seq,
+                    minor: parked.minor,
+                    time: Some(parked.time),
+                    hosts_hash: parked.hosts_hash,
+                });
+            }
+        }
+    }
+
+    /// Asks a neighbour whether it is there, unless it is being asked.
+    pub(super) fn ping(&mut self, id: ConnId) {
+        let (mono, load) = (self.now.mono, self.load(id));
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        if conn.ping.is_none() && conn.introduced() {
+            conn.ping = Some(mono);
+            self.send(id, &Command::Ping(load));
+        }
+    }
+}
+
+/// The clock as the wire has it.
+fn short(wall: Wall) -> u32 {
+    u32::try_from(wall.0).unwrap_or(u32::MAX)
+}

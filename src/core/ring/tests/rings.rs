@@ -1,0 +1,283 @@
+//! Rings of our own: they come together, agree, and mend themselves.
+
+use super::*;
+
+fn ring(nodes: usize) -> World {
+    let mut world = World::new(nodes, 3);
+    for node in 0..nodes {
+        world.start(node);
+    }
+    world.pass(5);
+    world
+}
+
+#[test]
+fn a_director_without_others_serves_at_once() {
+    let mut world = World::new(1, 3);
+    world.start(0);
+    world.assert_whole();
+    assert!(matches!(world.login(0, 7), Decision::Go(_)));
+}
+
+#[test]
+fn rings_of_any_size_come_together() {
+    for nodes in 2..=10 {
+        ring(nodes).assert_whole();
+    }
+}
+
+#[test]
+fn a_ring_comes_together_in_every_order() {
+    for order in [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ] {
+        let mut world = World::new(3, 3);
+        for node in order {
+            world.start(node);
+            world.pass(2);
+        }
+        world.pass(60);
+        world.assert_whole();
+    }
+}
+
+#[test]
+fn a_director_whose_neighbours_do_not_come_is_alone_after_the_grace() {
+    let mut world = World::new(3, 3);
+    world.start(1);
+    world.pass(19);
+    assert_eq!(waits(world.login(1, 7)), Some(DelayReason::NotHandshaked));
+    world.pass(3);
+    assert!(matches!(world.login(1, 7), Decision::Go(_)));
+}
+
+#[test]
+fn users_are_known_everywhere() {
+    let mut world = ring(4);
+    for hash in 1..200 {
+        world.login(hash as usize % 4, hash * 20_000_003);
+    }
+    for hash in 1..200 {
+        let homes: Vec<_> = (0..4)
+            .map(|node| world.home(node, hash * 20_000_003))
+            .collect();
+        assert!(homes[0].is_some() && homes.iter().all(|home| *home == homes[0]));
+    }
+}
+
+#[test]
+fn one_that_joins_hears_of_all_users_and_hosts() {
+    let mut world = World::new(3, 3);
+    world.start(0);
+    world.start(1);
+    world.pass(80);
+    world.assert_whole();
+    world
+        .order(
+            0,
+            Order::SetBackend {
+                ip: backend(9),
+                tag: None,
+                vhosts: Some(50),
+            },
+        )
+        .unwrap();
+    world.pass(1);
+    world.login(0, 77);
+    let home = world.home(0, 77);
+    world.start(2);
+    world.pass(61);
+    world.assert_whole();
+    assert_eq!(world.home(2, 77), home);
+    assert_eq!(
+        world.nodes[2]
+            .ring
+            .backends()
+            .find(backend(9))
+            .unwrap()
+            .vhosts,
+        50
+    );
+}
+
+#[test]
+fn a_ring_heals_when_one_dies_and_returns() {
+    for nodes in 2..6 {
+        let mut world = ring(nodes);
+        for hash in 1..50 {
+            world.login(0, hash * 80_000_001);
+        }
+        let homes: Vec<_> = (1..50)
+            .map(|hash| world.home(0, hash * 80_000_001))
+            .collect();
+        world.kill(nodes - 1);
+        world.pass(25);
+        world.assert_whole();
+        world.restart_empty(nodes - 1, 3);
+        world.pass(30);
+        for hash in 1..50u32 {
+            let home = world.home(nodes - 1, hash * 80_000_001);
+            assert_eq!(home, homes[hash as usize - 1], "{nodes} nodes, user {hash}");
+            world.login(1, hash * 80_000_001);
+        }
+        world.pass(70);
+        world.assert_whole();
+    }
+}
+
+#[test]
+fn backends_change_everywhere() {
+    let mut world = ring(3);
+    world.order(1, Order::Down(backend(2))).unwrap();
+    world
+        .order(
+            1,
+            Order::SetBackend {
+                ip: backend(1),
+                tag: None,
+                vhosts: Some(7),
+            },
+        )
+        .unwrap();
+    world.order(2, Order::Remove(backend(3))).unwrap();
+    world.pass(1);
+    world.assert_whole();
+    for node in 0..3 {
+        let backends = world.nodes[node].ring.backends();
+        assert!(backends.find(backend(2)).unwrap().down);
+        assert_eq!(backends.find(backend(1)).unwrap().vhosts, 7);
+        assert!(backends.find(backend(3)).is_none());
+    }
+}
+
+#[test]
+fn a_user_near_its_end_is_confirmed() {
+    for nodes in [2, 3, 5] {
+        let mut world = ring(nodes);
+        let hash = 3_000_000_001;
+        world.login(0, hash);
+        let home = world.home(0, hash).unwrap();
+        world.order(0, Order::Down(home)).unwrap();
+        world.pass(880);
+        assert_eq!(waits(world.login(0, hash)), Some(DelayReason::Weak));
+        assert!(world.nodes[0].wakes.contains(&key(hash)));
+        assert!(matches!(world.login(0, hash), Decision::Go(_)), "{nodes}");
+        for node in 0..nodes {
+            assert_eq!(world.home(node, hash), Some(home));
+        }
+    }
+}
+
+#[test]
+fn a_move_goes_round_and_ends() {
+    for nodes in [1, 2, 3, 5] {
+        let mut world = ring(nodes);
+        let hash = 3_000_000_001;
+        world.login(0, hash);
+        let home = world.home(0, hash).unwrap();
+        let to = (1..=3).map(backend).find(|ip| *ip != home).unwrap();
+        world.order(0, Order::Move(UserHash(hash), to)).unwrap();
+        assert_eq!(waits(world.login(0, hash)), Some(DelayReason::Killing));
+        world.pass(3);
+        for node in 0..nodes {
+            assert_eq!(world.home(node, hash), Some(to));
+            assert!(
+                matches!(world.login(node, hash), Decision::Go(_)),
+                "{nodes}, {node}"
+            );
+            assert_eq!(world.nodes[node].kicks, [Kick::Moved(key(hash))]);
+        }
+    }
+}
+
+#[test]
+fn a_quiet_ring_says_nothing_but_ping() {
+    let mut world = ring(5);
+    world.pass(10);
+    world.lines.clear();
+    world.pass(120);
+    let others = |(_, _, line): &&(usize, usize, String)| {
+        !line.starts_with("PING\t") && !line.starts_with("PONG\t")
+    };
+    assert_eq!(world.lines.iter().find(others), None);
+    assert!(world.lines.len() < 5 * 4 * 120 / 15 + 40);
+}
+
+#[test]
+fn a_director_that_is_removed_is_left_and_forgotten() {
+    let mut world = ring(4);
+    world.order(0, Order::RemoveDirector(id(2))).unwrap();
+    world.nodes[2].up = false;
+    world.pass(5);
+    world.assert_whole();
+    for node in [0, 1, 3] {
+        assert!(world.nodes[node].ring.members().get(id(2)).is_none());
+    }
+}
+
+/// What the nodes know of a lone node's users after it was joined, and the lines that told them.
+fn joined(homing: bool) -> World {
+    let mut world = World::new(2, 3);
+    world.start(0);
+    world.pass(25);
+    for hash in 1..=5000 {
+        world.login(0, hash * 800_011);
+    }
+    world.plain = !homing;
+    world.start(1);
+    world.pass(10);
+    world.assert_whole();
+    for hash in 1..=5000 {
+        let home = world.home(0, hash * 800_011);
+        assert!(
+            home.is_some() && home == world.home(1, hash * 800_011),
+            "user {hash}"
+        );
+    }
+    world
+}
+
+#[test]
+fn homing_directors_hand_over_users_densely_and_others_do_not_see_it() {
+    let count = |world: &World, word: &str| {
+        let lines = world
+            .lines
+            .iter()
+            .filter(|(_, _, line)| line.split('\t').next() == Some(word));
+        lines.map(|(_, _, line)| line.len()).sum::<usize>()
+    };
+    let (dense, plain) = (joined(true), joined(false));
+    assert_eq!((count(&dense, "U"), count(&plain, "UU")), (0, 0));
+    let (short, long) = (count(&dense, "UU"), count(&plain, "U"));
+    assert!(short * 2 < long, "{short} bytes, {long} bytes");
+}
+
+#[test]
+fn a_joining_director_asks_for_users_that_it_does_not_know() {
+    let mut world = World::new(3, 3);
+    world.start(0);
+    world.start(1);
+    world.pass(60);
+    world.login(0, 77);
+    // Node 2 hears of the backends, and nothing more for the time being.
+    world.held_back = Some((2, &["UU", "U", "DONE"]));
+    world.start(2);
+    assert!(!world.nodes[2].ring.standing().handshaked);
+    for hash in [77, 1_234_567] {
+        assert_eq!(
+            waits(world.login(2, hash)),
+            Some(DelayReason::NotHandshaked)
+        );
+        assert!(
+            matches!(world.login(2, hash), Decision::Go(_)),
+            "it was asked for"
+        );
+        assert_eq!(world.home(2, hash), world.home(0, hash));
+        assert_eq!(world.home(2, hash), world.home(1, hash));
+    }
+}

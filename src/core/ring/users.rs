@@ -1,0 +1,279 @@
+//! Users: what is said of them, what is told, what the lookup cores note
+//! (docs/protocol/ring.md, users).
+
+use std::net::IpAddr;
+
+use super::{ConnId, Event, Kick, Output, Ring, Table};
+use crate::core::members::Seen;
+use crate::core::users::{
+    Announce, Audience, Entry, Heard, Hearing, Outcome, Tell, WeakCopy, shard_of,
+};
+use crate::core::{Mono, UserHash, UserKey, Wall};
+use crate::wire::ring::{Command, DirectorId, HandUser, HandUsers, Hash, Order, Origin};
+
+/// A confirmation that has not come back by then will not.
+const WEAK_LIMIT: u64 = 30 * Mono::SECOND;
+
+/// A line about a user, before its host is known to be one of ours.
+struct Said {
+    hash: Hash,
+    host: IpAddr,
+    stamp: Option<Wall>,
+    weak: bool,
+}
+
+impl Ring {
+    /// USER.
+    pub(super) fn user_received<T: Table>(
+        &mut self,
+        id: ConnId,
+        hash: Hash,
+        host: IpAddr,
+        time: Option<u64>,
+        table: &mut T,
+    ) {
+        let said = Said {
+            hash,
+            host,
+            stamp: time.map(Wall),
+            weak: false,
+        };
+        let sender = self.conns.director(id);
+        let Some(hearing) = self.hear(&said, sender, table) else {
+            return;
+        };
+        if let (Tell::User(audience), Some(entry)) = (hearing.after_user(), hearing.stored) {
+            self.tell_user(&entry, except(audience, sender));
+        }
+    }
+
+    /// `U`.
+    pub(super) fn hand_user<T: Table>(&mut self, id: ConnId, user: &HandUser, table: &mut T) {
+        let said = Said {
+            hash: user.hash,
+            host: user.host,
+            stamp: Some(Wall(user.time.into())),
+            weak: user.weak,
+        };
+        let sender = self.conns.director(id);
+        self.hear(&said, sender, table);
+    }
+
+    /// `UU`.
+    pub(super) fn hand_users<T: Table>(
+        &mut self,
+        id: ConnId,
+        users: &HandUsers<'_>,
+        table: &mut T,
+    ) {
+        let sender = self.conns.director(id);
+        for (hash, time) in users.iter() {
+            let said = Said {
+                hash,
+                host: users.host,
+                stamp: Some(Wall(time.into())),
+                weak: false,
+            };
+            if self.hear(&said, sender, table).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// USER-WEAK.
+    pub(super) fn weak_received<T: Table>(
+        &mut self,
+        id: ConnId,
+        (seen, origin): (Seen, Origin),
+        (hash, host): (Hash, IpAddr),
+        table: &mut T,
+    ) {
+        let ours = origin.director == self.members.me();
+        let copy = WeakCopy::of(seen, ours);
+        let said = Said {
+            hash,
+            host,
+            stamp: None,
+            weak: copy.is_weak(),
+        };
+        let sender = self.conns.director(id);
+        let Some(hearing) = self.hear(&said, sender, table) else {
+            return;
+        };
+        match (hearing.after_weak(copy), hearing.stored) {
+            (Tell::Nothing, _) => {}
+            (Tell::User(audience), Some(entry)) => {
+                self.tell_user(&entry, except(audience, sender));
+            }
+            (Tell::User(_), None) => {}
+            (Tell::Weak(audience), stored) => {
+                let host = stored
+                    .and_then(|entry| self.host_of(&entry))
+                    .unwrap_or(host);
+                let origin = match seen {
+                    Seen::NoOrigin => self.own_origin(),
+                    Seen::New | Seen::Duplicate => origin,
+                };
+                self.forward_weak(id, origin, (hash, host), except(audience, sender));
+            }
+        }
+    }
+
+    fn forward_weak(
+        &mut self,
+        from: ConnId,
+        origin: Origin,
+        (hash, host): (Hash, IpAddr),
+        except: Option<DirectorId>,
+    ) {
+        let passed = self
+            .members
+            .get_mut(origin.director)
+            .is_none_or(|member| member.pass_weak(origin.seq));
+        if !passed {
+            return;
+        }
+        let command = Command::Order(origin, Order::UserWeak { hash, host });
+        // In a ring of two the sender is at both ends; the line must go on all the same.
+        let two = self.left().is_some() && self.left() == self.right();
+        let neighbours = [self.left, self.right];
+        if two && except.is_some() && neighbours.contains(&Some(from)) {
+            let other = neighbours.into_iter().flatten().find(|&id| id != from);
+            if let Some(other) = other {
+                return self.send(other, &command);
+            }
+        }
+        self.broadcast(&command, except);
+    }
+
+    /// Takes what is said of a user; `None`: of an unknown host, which is ignored.
+    fn hear<T: Table>(
+        &mut self,
+        said: &Said,
+        sender: Option<DirectorId>,
+        table: &mut T,
+    ) -> Option<Hearing> {
+        let snapshot = self.fresh(table);
+        let backend = self.director.backends().find(said.host)?;
+        let key = UserKey {
+            tag: backend.tag,
+            hash: UserHash(said.hash.get()),
+        };
+        let slot = backend.slot;
+        let heard = Heard {
+            key,
+            backend: slot,
+            stamp: said.stamp,
+            weak: said.weak,
+            from: sender.map_or(0, |sender| self.number_of(sender)),
+        };
+        let room = table.room();
+        let now = self.now.wall;
+        let hearing = table.with(shard_of(key.hash), |shard| {
+            shard.hear(heard, now, &snapshot, || room)
+        });
+        if let Some(winner) = hearing.kick {
+            self.two_backends(said, winner);
+        }
+        if hearing.wake {
+            self.outputs.push(Output::Wake(key));
+        }
+        let weak = hearing.stored.is_some_and(|entry| entry.is_weak());
+        if weak && hearing.outcome == Outcome::Changed {
+            self.await_confirmation(key);
+        }
+        Some(hearing)
+    }
+
+    /// Two directors had placed a user differently: its sessions end everywhere but at the winner.
+    fn two_backends(&mut self, said: &Said, winner: crate::core::BackendSlot) {
+        let Some(winner) = self.snapshot.backend(winner).map(|backend| backend.ip) else {
+            return;
+        };
+        let hash = UserHash(said.hash.get());
+        self.say(Event::TwoBackends {
+            hash,
+            theirs: said.host,
+            winner,
+        });
+        let origin = self.own_origin();
+        let order = Order::UserKickHash {
+            hash: said.hash,
+            except: winner,
+        };
+        self.broadcast(&Command::Order(origin, order), None);
+        self.outputs.push(Output::Kick(Kick::Hash(hash, winner)));
+    }
+
+    fn host_of(&self, entry: &Entry) -> Option<IpAddr> {
+        self.snapshot
+            .backend(entry.backend())
+            .map(|backend| backend.ip)
+    }
+
+    pub(super) fn tell_user(&mut self, entry: &Entry, except: Option<DirectorId>) {
+        let (Some(host), Some(hash)) = (self.host_of(entry), Hash::new(entry.key().hash.0)) else {
+            return;
+        };
+        let time = Some(entry.stamp().0);
+        self.broadcast(&Command::User { hash, host, time }, except);
+    }
+
+    /// A lookup core has noted something about a user.
+    pub(super) fn noted<T: Table>(&mut self, key: UserKey, table: &mut T) {
+        let snapshot = self.fresh(table);
+        let now = self.now.wall;
+        let announce = table.with(shard_of(key.hash), |shard| {
+            shard.announce(key, now, &snapshot)
+        });
+        match announce {
+            Announce::Nothing => {}
+            Announce::Ask => self.ask(key),
+            Announce::User(entry) => self.tell_user(&entry, None),
+            Announce::Weak(entry) => {
+                self.await_confirmation(key);
+                let (Some(host), Some(hash)) = (self.host_of(&entry), Hash::new(key.hash.0)) else {
+                    return;
+                };
+                let origin = self.own_origin();
+                let order = Order::UserWeak { hash, host };
+                self.broadcast(&Command::Order(origin, order), None);
+            }
+        }
+    }
+
+    /// Notes about users of a shard were lost.
+    pub(super) fn notes_lost<T: Table>(&mut self, shard: usize, table: &mut T) {
+        let noted: Vec<UserKey> = table.with(shard, |shard| {
+            let noted = shard.entries().filter(|entry| entry.is_queued());
+            noted.map(Entry::key).collect()
+        });
+        for key in noted {
+            self.noted(key, table);
+        }
+    }
+
+    fn await_confirmation(&mut self, key: UserKey) {
+        self.weak.push_back((self.now.mono.after(WEAK_LIMIT), key));
+    }
+
+    /// Confirmations that are overdue: the users are as others again, and lookups go on.
+    pub(super) fn give_up_confirmations<T: Table>(&mut self, table: &mut T) {
+        while let Some(&(at, key)) = self.weak.front()
+            && at <= self.now.mono
+        {
+            self.weak.pop_front();
+            let was_weak = table.with(shard_of(key.hash), |shard| shard.give_up_confirmation(key));
+            if was_weak {
+                self.outputs.push(Output::Wake(key));
+            }
+        }
+    }
+}
+
+fn except(audience: Audience, sender: Option<DirectorId>) -> Option<DirectorId> {
+    match audience {
+        Audience::NotTheSender => sender,
+        Audience::Everybody => None,
+    }
+}
