@@ -18,12 +18,13 @@ const MARKS: [&str; 7] = [
 /// A member that inserts itself has the two beside it let go of each other. Dovecot warns of that.
 const ABOUT_INSERTED: &str = "disconnected us with reason: CONNECT requested";
 /// What members say about one that the test has cut off; its address is in the same line.
-const ABOUT_CUT: [&str; 6] = [
+const ABOUT_CUT: [&str; 7] = [
     "Connection refused",
     "Connection closed",
     "Connection reset by peer",
     "Broken pipe",
     "Ping timed out",
+    "Handshaking ME timed out",
     "disconnected us with reason: Shutting down",
 ];
 
