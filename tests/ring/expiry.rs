@@ -35,7 +35,7 @@ fn near_expiry(members: &'static str) {
 
 /// Says whether it was in time.
 fn log_in_near_expiry(members: &'static str) -> bool {
-    let ring = prepare(members);
+    let mut ring = prepare(members);
     let names = ring.users_away();
     let last_login = refresh(&ring, &names);
     sleep_until(last_login + u64::from(NEAR), Duration::from_millis(50));
@@ -67,7 +67,7 @@ fn log_in_near_expiry(members: &'static str) -> bool {
 
 /// In the very second of their expiry users may stay or go home, but each to one backend.
 fn at_expiry(members: &'static str) {
-    let ring = prepare(members);
+    let mut ring = prepare(members);
     let names = ring.users_away();
     let last_login = refresh(&ring, &names);
     let first = last_login + u64::from(EXPIRE) - 1;

@@ -13,11 +13,12 @@ for_each_ring!(
     [ddd "DDD", hdd "HDD", dhh "DHH", hhh "HHH"]
 );
 
-/// What a Dovecot says that serves without the others, and before.
-const ALONE: [&str; 3] = [
+/// What one says that serves without the others, and before.
+const ALONE: [&str; 4] = [
     "we must be the only director left",
     "Delaying all requests until all directors have connected",
     "Directors have been connected, continuing delayed requests",
+    "no other director can be reached: serving alone",
 ];
 const ORDERS: [[usize; 3]; 6] = [
     [0, 1, 2],

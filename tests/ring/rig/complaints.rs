@@ -1,9 +1,7 @@
 //! Warnings and errors in the members' logs. A test says which ones it has caused itself.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
 
 /// How a line that is no mere information begins, of Dovecot and of Homing.
 const MARKS: [&str; 7] = [
@@ -22,9 +20,9 @@ const ALWAYS: [&str; 2] = [
     // The tests are.
     "running as root: set user to",
 ];
-/// What members say about one that the test has cut off; its address is in the same line. First
-/// Dovecot's words, then Homing's.
-const ABOUT_CUT: [&str; 11] = [
+/// What members say about one that the test has cut off, and that one about them. First Dovecot's
+/// words, then Homing's.
+const ABOUT_CUT: [&str; 13] = [
     "Connection refused",
     "Connection closed",
     "Connection reset by peer",
@@ -32,31 +30,73 @@ const ABOUT_CUT: [&str; 11] = [
     "Ping timed out",
     "Handshaking ME timed out",
     "disconnected us with reason: Shutting down",
+    "disconnected us with reason: Ping timeout",
+    "PING response took",
     ": cannot connect",
     ": connection lost",
     ": closed: Ping timeout",
-    ": closed: Handshaking ME timed out",
+    ": closed: Handshake timeout",
 ];
-
 /// What Dovecot's master says at SIGTERM.
-pub const STOPPED: &str = "master: Warning: Killed with signal 15";
+const STOPPED: &str = "master: Warning: Killed with signal 15";
+/// All members have one clock; a busy machine lets a line wait that says what time it is.
+const CLOCK_DIFFERS: [&str; 2] = ["clock differs from ours by ", "its clock differs by "];
+const CLOCK_SECONDS: u32 = 20;
 
-/// Lines that need an explanation. `cut`: members the test has cut off; `allowed`: texts this test
-/// expects besides.
-pub fn find(log: &Path, cut: &BTreeSet<Ipv4Addr>, allowed: &[&str]) -> Vec<String> {
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let is_usual = |line: &str| ALWAYS.iter().any(|text| line.contains(text));
-    let is_about_cut = |line: &str| {
-        ABOUT_CUT.iter().any(|text| line.contains(text))
-            && cut
-                .iter()
-                .any(|address| line.contains(&format!("{address}:")))
+/// Lines of one member's log that need an explanation. `own`: its address; `cut`: members the test
+/// has cut off; `allowed`: texts this test expects besides.
+pub fn find(text: &str, own: Ipv4Addr, cut: &BTreeSet<Ipv4Addr>, allowed: &[&str]) -> Vec<String> {
+    let has = |line: &str, texts: &[&str]| texts.iter().any(|text| line.contains(text));
+    let was_cut = cut.contains(&own);
+    let is_explained = |line: &str| {
+        has(line, &ALWAYS)
+            || has(line, allowed)
+            || is_delay(line)
+            || was_cut && line.contains(STOPPED)
+            || has(line, &ABOUT_CUT)
+                && (was_cut || cut.iter().any(|address| mentions(line, *address)))
     };
     text.lines()
-        .filter(|line| MARKS.iter().any(|mark| line.contains(mark)))
-        .filter(|line| !is_usual(line) && !is_about_cut(line))
-        .filter(|line| !allowed.iter().any(|text| line.contains(text)))
+        .filter(|line| has(line, &MARKS) && !is_explained(line))
         .map(str::to_owned)
         .collect()
+}
+
+fn is_delay(line: &str) -> bool {
+    CLOCK_DIFFERS.iter().any(|text| {
+        let seconds = line.split_once(text).and_then(|(_, rest)| {
+            let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+            digits.parse::<u32>().ok()
+        });
+        seconds.is_some_and(|seconds| seconds <= CLOCK_SECONDS)
+    })
+}
+
+/// Whether the line has the address, and not only one that begins like it.
+fn mentions(line: &str, address: Ipv4Addr) -> bool {
+    let text = address.to_string();
+    line.match_indices(&text).any(|(at, _)| {
+        let next = line[at + text.len()..].chars().next();
+        next.is_none_or(|next| !next.is_ascii_digit())
+    })
+}
+
+#[test]
+fn only_what_a_test_has_caused_is_explained() {
+    let [one, two, three] = [1, 2, 11].map(|host| Ipv4Addr::new(127, 0, 0, host));
+    let lost = "director: Error: director(127.0.0.11:9090/right): Connection closed";
+    let twice =
+        "director: Error: User hash 7 is being redirected to two hosts: 10.0.0.1 and 10.0.0.2";
+    let clock =
+        |seconds| format!("x WARN director 127.0.0.2:9090: its clock differs by {seconds} s");
+    let count =
+        |line: &str, cut: &[Ipv4Addr]| find(line, two, &cut.iter().copied().collect(), &[]).len();
+    assert_eq!(count(lost, &[]), 1);
+    assert_eq!(count(lost, &[one]), 1);
+    assert_eq!(count(lost, &[three]), 0);
+    assert_eq!(count(lost, &[two]), 0);
+    assert_eq!(count(twice, &[one, two, three]), 1);
+    assert_eq!(count(&clock(3), &[]), 0);
+    assert_eq!(count(&clock(300), &[]), 1);
+    assert_eq!(count("director: Info: Connection closed", &[]), 0);
 }

@@ -12,6 +12,5 @@ mod ring;
 mod view;
 
 pub use backends::Change;
-pub use complaints::STOPPED;
 pub use door::Outcome;
 pub use ring::{Ring, RingSpec, backend};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ pub struct Ring {
     probes: usize,
     /// Members that the test has cut off: others may complain about them.
     cut: BTreeSet<Ipv4Addr>,
+    /// How much of each log was looked at.
+    read: BTreeMap<PathBuf, usize>,
     site: Site,
 }
 
@@ -93,6 +96,7 @@ impl Ring {
             probes: 0,
             // At the start each is unreachable for a while.
             cut: seat.directors.iter().copied().collect(),
+            read: BTreeMap::new(),
             site,
         }
     }
@@ -107,6 +111,8 @@ impl Ring {
             }
         });
         ring.agree();
+        ring.check_logs(&[]);
+        ring.cut.clear();
         ring
     }
 
@@ -325,10 +331,20 @@ impl Ring {
         .sum()
     }
 
-    /// Checks that nobody has complained but about members that were cut off, and with these texts.
-    pub fn check_logs(&self, allowed: &[&str]) {
+    /// Checks that since the last check nobody has complained but about members that were cut off,
+    /// and with these texts.
+    pub fn check_logs(&mut self, allowed: &[&str]) {
         for log in self.site.logs() {
-            let found = complaints::find(&log, &self.cut, allowed);
+            let name = log.file_name().and_then(|name| name.to_str());
+            let number = name.and_then(|name| name.strip_prefix('m')?.split('-').next());
+            let number: usize = number
+                .and_then(|number| number.parse().ok())
+                .expect("m<n>-");
+            let text = fs::read(&log).expect("a log");
+            let from = self.read.insert(log.clone(), text.len()).unwrap_or(0);
+            let text = String::from_utf8_lossy(&text[from..]);
+            let own = self.members[number].address;
+            let found = complaints::find(&text, own, &self.cut, allowed);
             assert!(found.is_empty(), "in {}: {found:#?}", log.display());
         }
     }
