@@ -3,10 +3,8 @@
 use super::event::Level;
 use super::{ConnId, Event, Ring, Table};
 use crate::core::backends::{HostLine, Merged};
-use crate::core::users::{Entry, SHARDS};
-use crate::wire::ring::{
-    Command, DirectorId, HandUser, Hash, Host, MINOR_OPTIONS, MINOR_TAGS, Role,
-};
+
+use crate::wire::ring::{Command, DirectorId, Host, MINOR_TAGS, Role};
 
 /// A clock that differs by more is worth a line in the log: users' expiry depends on it.
 const CLOCK_DIFFERENCE: u64 = 1;

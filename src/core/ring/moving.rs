@@ -85,7 +85,9 @@ impl Ring {
         });
         let begin = Begin {
             key,
-            ours: origin.director == self.members.me(),
+            // Ours only if nobody told us: a move whose issuer is unknown is passed on in our name,
+            // but its sender leads it.
+            ours: sender.is_none(),
             old,
             new: host,
             kick: started.kick,

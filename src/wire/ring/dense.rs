@@ -1,5 +1,5 @@
-//! Many users of one backend in one line, between Homing directors (docs/protocol/ring.md, between
-//! Homing directors): seven bytes a user where a `U` line takes some 35.
+//! Many users of one backend in one line: seven bytes a user where a `U` line takes some 35
+//! (docs/protocol/ring.md, between Homing directors).
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -137,7 +137,7 @@ mod tests {
         assert!(!users.push(Hash::MIN, 101 + MAX_AGE));
         let fit = (0..1000).filter(|_| users.push(Hash::MIN, 100)).count();
         assert_eq!(fit, MAX_USERS);
-        assert!(MAX_USERS > 100);
+        const { assert!(MAX_USERS > 100) };
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn a_dead_entry_counts_as_unknown() {
     // One that is being moved does not expire, but goes with its backend.
     let killing = with(expired, |entry| entry.set_killing(true));
     assert!(start(Some(killing), &snapshot).0.kick);
-    snapshot.backends[usize::from(HOST_1.0)] = None;
+    std::sync::Arc::make_mut(&mut snapshot.backends)[usize::from(HOST_1.0)] = None;
     assert_eq!(start(Some(killing), &snapshot).0, created);
 }
 
@@ -137,7 +137,7 @@ fn an_entry_that_came_after_the_move_is_not_touched_by_its_end() {
     shard
         .start_move(USER, HOST_2, Wall(NOW), &snapshot, 3, || Ok(()))
         .unwrap();
-    snapshot.backends[usize::from(HOST_2.0)] = None;
+    std::sync::Arc::make_mut(&mut snapshot.backends)[usize::from(HOST_2.0)] = None;
     assert_eq!(shard.peek(USER, Wall(NOW), &snapshot), None);
     let login = shard.login(USER, Wall(NOW), &snapshot, || Ok(()));
     assert_eq!((login.created, login.removed), (true, 1));
@@ -313,10 +313,10 @@ proptest! {
                     users += i64::from(login.created) - i64::from(login.removed);
                 }
                 Step::Sweep => users -= shard.sweep(at, &snapshot) as i64,
-                Step::Lose(slot) => snapshot.backends[usize::from(slot)] = None,
+                Step::Lose(slot) => std::sync::Arc::make_mut(&mut snapshot.backends)[usize::from(slot)] = None,
                 Step::Return(slot) => {
                     let slot = usize::from(slot);
-                    snapshot.backends[slot].clone_from(&whole.backends[slot]);
+                    std::sync::Arc::make_mut(&mut snapshot.backends)[slot].clone_from(&whole.backends[slot]);
                 }
                 Step::Wait(seconds) => now += seconds,
                 Step::Start(..) => {}
