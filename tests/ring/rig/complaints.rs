@@ -22,7 +22,7 @@ const ALWAYS: [&str; 2] = [
 ];
 /// What members say about one that the test has cut off, and that one about them. First Dovecot's
 /// words, then Homing's.
-const ABOUT_CUT: [&str; 13] = [
+const ABOUT_CUT: [&str; 14] = [
     "Connection refused",
     "Connection closed",
     "Connection reset by peer",
@@ -32,6 +32,8 @@ const ABOUT_CUT: [&str; 13] = [
     "disconnected us with reason: Shutting down",
     "disconnected us with reason: Ping timeout",
     "PING response took",
+    // One that was dialled while its neighbour was away.
+    "tried to connect to us, should use",
     ": cannot connect",
     ": connection lost",
     ": closed: Ping timeout",
