@@ -1,5 +1,6 @@
 use homing::core::snapshot::Standing;
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion};
 
@@ -21,7 +22,7 @@ pub fn bench(c: &mut Criterion) {
         // Its first snapshot has the generation that the directory began with.
         director.snapshot(Standing::alone());
         group.bench_function(format!("publish_{backends}_backends"), |b| {
-            let next = || director.snapshot(Standing::alone());
+            let next = || Arc::new(director.snapshot(Standing::alone()));
             b.iter_batched(
                 next,
                 |snapshot| directory.publish(snapshot),

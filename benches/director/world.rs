@@ -46,11 +46,8 @@ pub fn directory(backends: u16) -> Directory {
         auth_userdb: nowhere(),
         lookup_timeout: 25_000_000_000,
     };
-    Directory::new(
-        director(backends).snapshot(Standing::alone()),
-        tunables,
-        0x9e37_79b1,
-    )
+    let snapshot = director(backends).snapshot(Standing::alone());
+    Directory::new(Arc::new(snapshot), tunables, 0x9e37_79b1).expect("a descriptor")
 }
 
 /// The `n`th user. Multiplication by an odd number: all different and spread like hashes.

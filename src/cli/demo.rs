@@ -61,7 +61,7 @@ fn run(args: &DemoArgs) -> Result<bool, Refused> {
     let settings = settings(&place.dir);
     let report = preflight::check(&settings)?;
     signals::block().map_err(environment("signals cannot be blocked"))?;
-    let tier = start_tier(&settings, &report.cpus)?;
+    let (tier, _ring) = start_tier(&settings, &report.cpus)?;
     let login = listen(&tier, &settings.listeners[0])?;
     println!(
         "Homing with {} serving cores and {BACKENDS} backends; a stub auth server answers for any \

@@ -2,6 +2,7 @@
 
 mod demo;
 mod log;
+mod ring;
 mod run;
 
 use std::path::{Path, PathBuf};

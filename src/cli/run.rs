@@ -8,10 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::log::{self, Level};
-use super::{RunArgs, refuse};
-use crate::core::director::{Config, Director, Seed};
-use crate::core::snapshot::Standing;
-use crate::core::user_hash::Template;
+use super::{RunArgs, refuse, ring};
+use crate::core::ring::Limits;
 use crate::settings::network::SystemNetwork;
 use crate::settings::table::Reload;
 use crate::settings::{
@@ -22,6 +20,7 @@ use crate::shell::dovecot_log;
 use crate::shell::dovecot_master::DovecotService;
 use crate::shell::keeper::{Keeper, KeeperEvent};
 use crate::shell::preflight::{self, Exit};
+use crate::shell::ring_io::Driver;
 use crate::shell::signals::{self, ControlSource};
 use crate::shell::sockets::{BindClass, Bound};
 use crate::shell::tier::{Tier, tunables};
@@ -102,7 +101,8 @@ pub fn dovecot_service(args: &RunArgs) -> ExitCode {
             _ => None,
         });
     let rings: Vec<SocketAddr> = rings.collect();
-    let mut loaded = match load(args, &Sockets::HandedOver(rings)) {
+    let sockets = Sockets::HandedOver(rings);
+    let mut loaded = match load(args, &sockets) {
         Ok(loaded) => loaded,
         Err(problems) => {
             problems
@@ -114,7 +114,7 @@ pub fn dovecot_service(args: &RunArgs) -> ExitCode {
     rebase(&mut loaded.settings, &service.base_dir);
     let level = log::to_dovecot(&loaded.settings.log_level);
     warn(&loaded.warnings);
-    match start_service(args, loaded.settings, service, level) {
+    match start_service(args, loaded.settings, sockets, service, level) {
         Ok(()) => ExitCode::SUCCESS,
         Err(refused) => fail(refused),
     }
@@ -181,12 +181,18 @@ fn start(
     made.iter().try_for_each(refuse_problem)?;
     drop_privileges(&settings)?;
     let source = control_source(None)?;
-    let tier = start_tier(&settings, &report.cpus)?;
+    let (tier, driver) = start_tier(&settings, &report.cpus)?;
+    let mut ring_listeners = Vec::new();
     for bound in handed {
-        tier.listen(bound.fd, bound.kind, bound.is_fifo);
+        match bound.kind {
+            ListenerKind::Ring => ring_listeners.push(bound.fd),
+            kind => drop(tier.listen(bound.fd, kind, bound.is_fifo)),
+        }
     }
     let control = Control {
         tier,
+        driver,
+        ring_listeners,
         source,
         keeper: Some(keeper),
         kept,
@@ -209,6 +215,7 @@ fn start(
 fn start_service(
     args: &RunArgs,
     mut settings: Settings,
+    sockets: Sockets,
     service: DovecotService,
     level: Level,
 ) -> Result<(), Refused> {
@@ -231,20 +238,19 @@ fn start_service(
         .apply(user)
         .map_err(|error| Refused::config(error.to_string()))?;
     let source = control_source(Some(service.death_watch))?;
-    let tier = start_tier(&settings, &report.cpus)?;
+    let (tier, driver) = start_tier(&settings, &report.cpus)?;
+    let mut ring_listeners = Vec::new();
     for listener in service.listeners {
         let name = &listener.name;
         match listener.kind {
-            ListenerKind::Admin | ListenerKind::Http | ListenerKind::Ring => {
+            ListenerKind::Admin | ListenerKind::Http => {
                 let kind = kind_name(listener.kind);
                 tracing::warn!("listener {name}: {kind} is not served by this version, closed");
             }
-            kind => {
-                tier.listen(listener.fd, kind, listener.is_fifo);
-            }
+            ListenerKind::Ring => ring_listeners.push(listener.fd),
+            kind => drop(tier.listen(listener.fd, kind, listener.is_fifo)),
         }
     }
-    let sockets = Sockets::HandedOver(Vec::new());
     let adjust = {
         let (cores, base_dir) = (args.cores, settings.base_dir.clone());
         let client_limit = settings.client_limit;
@@ -256,6 +262,8 @@ fn start_service(
     };
     let control = Control {
         tier,
+        driver,
+        ring_listeners,
         source,
         keeper: None,
         kept: Vec::new(),
@@ -272,21 +280,12 @@ fn start_service(
         .map_err(|error| Refused::environment(error.to_string()))
 }
 
-/// Serving alone where other directors are configured would put users on two backends; a socket
-/// that nobody answers would make its clients hang.
+/// A socket that nobody answers would make its clients hang.
 fn only_what_is_served(settings: &Settings) -> Result<(), Refused> {
-    if settings.director_servers.len() > 1 {
-        return Err(Refused::config(
-            "director_servers lists other directors, and this version cannot join a ring yet: \
-             leave it empty to run alone",
-        ));
-    }
-    let unserved = settings.listeners.iter().find(|listener| {
-        matches!(
-            listener.kind,
-            ListenerKind::Ring | ListenerKind::Admin | ListenerKind::Http
-        )
-    });
+    let unserved = settings
+        .listeners
+        .iter()
+        .find(|listener| matches!(listener.kind, ListenerKind::Admin | ListenerKind::Http));
     match unserved {
         None => Ok(()),
         Some(listener) => Err(Refused::config(format!(
@@ -364,35 +363,13 @@ fn first_cpu(cpus: &[usize]) -> usize {
 }
 
 /// The director's state from the settings, and the cores that serve it.
-pub(super) fn start_tier(settings: &Settings, cpus: &[usize]) -> Result<Tier, Refused> {
-    let environment = |name: &str| {
-        use std::os::unix::ffi::OsStringExt;
-        std::env::var_os(name).map(OsStringExt::into_vec)
-    };
-    let template = Template::parse(&settings.director_username_hash, &environment)
-        .map_err(|error| Refused::config(format!("director_username_hash: {error}")))?;
-    let config = Config {
-        expire_secs: settings.director_user_expire,
-        username_hash: Arc::new(template),
-        master_user_separator: settings.auth_master_user_separator,
-        hasher: ahash::RandomState::with_seed(random::seed() as usize),
-    };
-    let seeds = settings.director_mail_servers.iter().map(|server| Seed {
-        ip: server.ip,
-        name: server.name.as_deref(),
-        tag: &server.tag,
-        vhosts: server.vhosts,
-    });
-    let mut director = Director::new(config, seeds)
-        .map_err(|error| Refused::config(format!("director_mail_servers: {error}")))?;
+pub(super) fn start_tier(settings: &Settings, cpus: &[usize]) -> Result<(Tier, Driver), Refused> {
+    let ring = ring::build(settings)?;
     let cpus = if cpus.is_empty() { &[0] } else { cpus };
-    Tier::start(
-        settings,
-        director.snapshot(Standing::alone()),
-        cpus,
-        random::seed(),
-    )
-    .map_err(|error| Refused::environment(error.to_string()))
+    let tier = Tier::start(settings, Arc::clone(ring.snapshot()), cpus, random::seed())
+        .map_err(|error| Refused::environment(error.to_string()))?;
+    let driver = Driver::new(ring, Arc::clone(tier.directory()));
+    Ok((tier, driver))
 }
 
 /// What SIGHUP does: takes over what can change, and says what needs a restart. `adjust` makes of
@@ -403,7 +380,7 @@ fn reload(
     mut current: Settings,
     level: Level,
     adjust: impl Fn(&mut Settings),
-) -> impl FnMut(&Tier) {
+) -> impl FnMut(&Tier) -> Option<Limits> {
     move |tier| {
         let mut new = match settings::load_with(&file, &SystemNetwork, &sockets) {
             Ok(loaded) => {
@@ -415,7 +392,7 @@ fn reload(
                     .iter()
                     .for_each(|problem| tracing::error!("{problem}"));
                 tracing::error!("reload: the settings are wrong, nothing was changed");
-                return;
+                return None;
             }
         };
         adjust(&mut new);
@@ -428,11 +405,15 @@ fn reload(
         }
         match tunables(&new) {
             Ok(tunables) => tier.directory().tune(tunables),
-            Err(error) => return tracing::error!("reload: {error}; nothing was changed"),
+            Err(error) => {
+                tracing::error!("reload: {error}; nothing was changed");
+                return None;
+            }
         }
         level.set(&new.log_level);
         tracing::info!("reload: done, {} differences", changes.len());
         take_live(&mut current, new);
+        Some(ring::limits(&current))
     }
 }
 
@@ -441,6 +422,7 @@ fn reload(
 fn take_live(current: &mut Settings, new: Settings) {
     let old = std::mem::replace(current, new);
     current.director_servers = old.director_servers;
+    current.director_self = old.director_self;
     current.director_mail_servers = old.director_mail_servers;
     current.director_user_expire = old.director_user_expire;
     current.director_username_hash = old.director_username_hash;

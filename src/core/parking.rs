@@ -1,9 +1,9 @@
 //! Lookups that must wait, in order of arrival: woken when what they wait for may have changed, a
 //! bounded number per turn, and answered at their deadline whether or not anything woke them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{DelayReason, Mono};
+use super::{DelayReason, Mono, UserKey};
 
 /// Most lookups that wait on one core. Beyond it a lookup that would have to wait fails at once:
 /// 100,000 waiting logins hold some 50 MB, and none of them is served sooner by letting more in.
@@ -18,6 +18,8 @@ pub struct Parked<T> {
     pub since: Mono,
     /// When it must be answered.
     pub deadline: Mono,
+    /// Whom it asks for; `None`: nobody ever had the tag, so that only a new snapshot can help.
+    pub key: Option<UserKey>,
     /// The caller's.
     pub lookup: T,
 }
@@ -27,9 +29,12 @@ pub struct Parked<T> {
 pub struct Parking<T> {
     waiting: BTreeMap<u64, Parked<T>>,
     by_deadline: BTreeMap<(Mono, u64), ()>,
+    by_key: BTreeSet<(UserKey, u64)>,
     next: u64,
-    /// Everything before this has been tried since the last wake.
+    /// Everything before this has been tried since the last wake of all.
     woken_up_to: Option<u64>,
+    /// Woken by identity, and not tried since.
+    woken: BTreeSet<u64>,
 }
 
 /// Names one waiting lookup; those that came later are greater.
@@ -41,8 +46,10 @@ impl<T> Default for Parking<T> {
         Parking {
             waiting: BTreeMap::new(),
             by_deadline: BTreeMap::new(),
+            by_key: BTreeSet::new(),
             next: 0,
             woken_up_to: None,
+            woken: BTreeSet::new(),
         }
     }
 }
@@ -66,6 +73,7 @@ impl<T> Parking<T> {
         let place = self.next;
         self.next += 1;
         self.by_deadline.insert((parked.deadline, place), ());
+        self.by_key.extend(parked.key.map(|key| (key, place)));
         self.waiting.insert(place, parked);
         Ok(Place(place))
     }
@@ -73,26 +81,59 @@ impl<T> Parking<T> {
     /// What waits may have come: every lookup is to be tried again.
     pub fn wake_all(&mut self) {
         self.woken_up_to = Some(0);
+        // They are among all.
+        self.woken.clear();
+    }
+
+    /// What lookups of this user wait for may have come: they are to be tried again.
+    pub fn wake(&mut self, key: UserKey) {
+        let matching = self.by_key.range((key, 0)..=(key, u64::MAX));
+        self.woken.extend(matching.map(|&(_, place)| place));
+    }
+
+    /// One lookup is to be tried again.
+    pub fn wake_one(&mut self, place: Place) {
+        if self.waiting.contains_key(&place.0) {
+            self.woken.insert(place.0);
+        }
     }
 
     /// Whether woken lookups still have to be tried.
     pub fn has_woken(&self) -> bool {
-        self.woken_up_to
-            .is_some_and(|from| self.waiting.range(from..).next().is_some())
+        !self.woken.is_empty() || self.next_of_all().is_some()
+    }
+
+    fn next_of_all(&self) -> Option<u64> {
+        let from = self.woken_up_to?;
+        self.waiting.range(from..).next().map(|(&place, _)| place)
     }
 
     /// The next woken lookup in order of arrival, to be tried; it keeps its place.
     pub fn next_woken(&mut self) -> Option<(Place, &mut Parked<T>)> {
-        let from = self.woken_up_to?;
-        match self.waiting.range_mut(from..).next() {
-            Some((&place, parked)) => {
-                self.woken_up_to = Some(place + 1);
-                Some((Place(place), parked))
-            }
-            None => {
-                self.woken_up_to = None;
-                None
-            }
+        let of_all = self.next_of_all();
+        let woken = self.woken.first().copied();
+        let place = [of_all, woken].into_iter().flatten().min();
+        if of_all.is_none() {
+            self.woken_up_to = None;
+        } else if of_all == place {
+            self.woken_up_to = place.map(|place| place + 1);
+        }
+        let place = place?;
+        self.woken.remove(&place);
+        let parked = self.waiting.get_mut(&place)?;
+        Some((Place(place), parked))
+    }
+
+    /// A lookup was tried and waits on, for `reason`; a new snapshot may have given it a `key`.
+    pub fn waits_on(&mut self, place: Place, reason: DelayReason, key: Option<UserKey>) {
+        let Some(parked) = self.waiting.get_mut(&place.0) else {
+            return;
+        };
+        parked.reason = reason;
+        if parked.key != key {
+            let old = std::mem::replace(&mut parked.key, key);
+            old.map(|old| self.by_key.remove(&(old, place.0)));
+            self.by_key.extend(key.map(|key| (key, place.0)));
         }
     }
 
@@ -100,12 +141,9 @@ impl<T> Parking<T> {
     pub fn remove(&mut self, place: Place) -> Option<Parked<T>> {
         let parked = self.waiting.remove(&place.0)?;
         self.by_deadline.remove(&(parked.deadline, place.0));
+        parked.key.map(|key| self.by_key.remove(&(key, place.0)));
+        self.woken.remove(&place.0);
         Some(parked)
-    }
-
-    /// The waiting lookup at `place`.
-    pub fn get_mut(&mut self, place: Place) -> Option<&mut Parked<T>> {
-        self.waiting.get_mut(&place.0)
     }
 
     /// Takes out a lookup whose deadline has come.
@@ -133,14 +171,87 @@ impl<T> Parking<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::{TagId, UserHash};
 
     fn parked(since: u64, deadline: u64, lookup: u32) -> Parked<u32> {
         Parked {
             reason: DelayReason::NoBackend,
             since: Mono(since),
             deadline: Mono(deadline),
+            key: None,
             lookup,
         }
+    }
+
+    fn user(tag: u16, hash: u32) -> UserKey {
+        UserKey {
+            tag: TagId(tag),
+            hash: UserHash(hash),
+        }
+    }
+
+    fn of_user(lookup: u32, key: UserKey) -> Parked<u32> {
+        Parked {
+            key: Some(key),
+            ..parked(0, 100, lookup)
+        }
+    }
+
+    fn try_all(parking: &mut Parking<u32>) -> Vec<u32> {
+        std::iter::from_fn(|| parking.next_woken().map(|(_, parked)| parked.lookup)).collect()
+    }
+
+    #[test]
+    fn by_identity_only_those_of_the_user_in_order_of_arrival_and_once() {
+        let mut parking = Parking::default();
+        for (n, hash) in [7, 8, 7, 9, 7].into_iter().enumerate() {
+            parking.park(of_user(n as u32, user(0, hash))).unwrap();
+        }
+        parking.park(of_user(5, user(1, 7))).unwrap();
+        parking.wake(user(0, 9));
+        parking.wake(user(0, 7));
+        parking.wake(user(0, 7));
+        assert!(parking.has_woken());
+        assert_eq!(try_all(&mut parking), [0, 2, 3, 4]);
+        assert!(!parking.has_woken());
+        parking.wake(user(0, 1));
+        assert!(!parking.has_woken(), "nobody waits for that user");
+    }
+
+    #[test]
+    fn a_wake_of_all_and_one_by_identity_keep_the_order() {
+        let mut parking = Parking::default();
+        let places: Vec<Place> = (0..4)
+            .map(|n| parking.park(of_user(n, user(0, n))).unwrap())
+            .collect();
+        parking.wake_all();
+        for expected in [0, 1] {
+            assert_eq!(parking.next_woken().unwrap().1.lookup, expected);
+        }
+        // Tried already, and something came for it since; the fourth is to be tried only once.
+        parking.wake(user(0, 0));
+        parking.wake_one(places[3]);
+        assert_eq!(try_all(&mut parking), [0, 2, 3]);
+        parking.wake(user(0, 2));
+        parking.remove(places[2]).unwrap();
+        parking.wake_one(places[2]);
+        assert_eq!(try_all(&mut parking), []);
+    }
+
+    #[test]
+    fn a_lookup_that_gets_an_identity_later_is_woken_by_it() {
+        let mut parking = Parking::default();
+        let place = parking.park(parked(0, 100, 1)).unwrap();
+        parking.wake(user(3, 3));
+        assert!(!parking.has_woken());
+        parking.waits_on(place, DelayReason::Weak, Some(user(3, 3)));
+        parking.wake(user(3, 3));
+        assert_eq!(try_all(&mut parking), [1]);
+        parking.waits_on(place, DelayReason::Killing, Some(user(3, 4)));
+        parking.wake(user(3, 3));
+        assert!(!parking.has_woken());
+        assert_eq!(parking.remove(place).unwrap().reason, DelayReason::Killing);
+        assert!(parking.by_key.is_empty() && parking.by_deadline.is_empty());
     }
 
     #[test]

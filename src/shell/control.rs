@@ -1,6 +1,6 @@
-//! The control executor: signals, listeners that come and go, the rolling sweep, and what is told
-//! to whoever started us. It serves no lookups, so that it may wait and take its time; it shares
-//! its CPU with the first serving core.
+//! The control executor: the director ring, signals, listeners that come and go, the rolling sweep,
+//! and what is told to whoever started us. It serves no lookups, so that it may wait and take its
+//! time; it shares its CPU with the first serving core.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,19 +14,24 @@ use glommio::{LocalExecutorBuilder, Placement, spawn_local};
 
 use super::clock;
 use super::dovecot_master::StatusReporter;
+use super::epoll::Events;
 use super::keeper::{Keeper, KeeperError, KeeperEvent};
 use super::readable::{readable, socket_readable};
+use super::ring_io::{Driver, RingIo};
 use super::signals::{ControlSource, Notice};
 use super::stats::Stats;
 use super::systemd;
 use super::tier::{StartError, Tier};
 use crate::core::ip_text::ip_text;
+use crate::core::ring::{Input, Limits};
 use crate::core::users::SHARDS;
-use crate::settings::{Listener, Place, place_text};
+use crate::settings::{Listener, ListenerKind, Place, place_text};
 
 /// Every shard is swept once in this many rounds of [`SWEEP_PAUSE`].
 const SWEEP_ROUNDS: usize = 40;
 const SWEEP_PAUSE: Duration = Duration::from_millis(250);
+/// Pause after a failure of the kernel, before the ring is served again.
+const RING_PAUSE: Duration = Duration::from_millis(100);
 /// How often Dovecot's master is told of the number of connections, at most.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
 
@@ -42,17 +47,34 @@ pub struct Control {
     pub kept: Vec<Listener>,
     /// Dovecot's master, when it started us.
     pub master: Option<StatusReporter>,
-    /// Reads the settings again; called on SIGHUP.
-    pub reload: Box<dyn FnMut(&Tier)>,
+    /// The machine of the ring.
+    pub driver: Driver,
+    /// Ring listeners that were handed over.
+    pub ring_listeners: Vec<OwnedFd>,
+    /// Reads the settings again; called on SIGHUP. What the ring needs of them, if they are right.
+    pub reload: Reload,
 }
+
+/// See [`Control::reload`].
+pub type Reload = Box<dyn FnMut(&Tier) -> Option<Limits>>;
 
 struct Shared {
     tier: Tier,
+    /// Never borrowed across an await.
+    ring: RefCell<RingIo<Driver>>,
     keeper: RefCell<Option<Keeper>>,
     kept: Vec<Listener>,
     stop: Cell<bool>,
     /// Listeners in use, by their place in the keeper's list.
-    listening: RefCell<HashMap<usize, Arc<OwnedFd>>>,
+    listening: RefCell<HashMap<usize, InUse>>,
+}
+
+/// A listener of the keeper that somebody accepts from.
+enum InUse {
+    /// The serving cores.
+    Cores(Arc<OwnedFd>),
+    /// The ring, under this number.
+    Ring(usize),
 }
 
 /// Runs until told to stop; then everything is closed, and what was made is removed.
@@ -65,48 +87,70 @@ pub fn run(control: Control, cpu: usize, made: Vec<KeeperEvent>) -> Result<(), S
         .io_memory(0)
         .make()
         .map_err(|error| StartError::Executor(error.to_string()))?;
-    executor.run(async move { look_after(control, made).await });
-    Ok(())
-}
-
-async fn look_after(control: Control, made: Vec<KeeperEvent>) {
-    let under_master = control.master.is_some();
-    let shared = Rc::new(Shared {
+    let own = control.driver.ring().members().me().ip;
+    let notes = Arc::clone(control.tier.directory().notes());
+    let cores = Arc::clone(control.tier.cores());
+    let mut ring = RingIo::new(control.driver, own, notes, cores)?;
+    for listener in control.ring_listeners {
+        ring.listen(listener)?;
+    }
+    let shared = Shared {
         tier: control.tier,
+        ring: RefCell::new(ring),
         keeper: RefCell::new(control.keeper),
         kept: control.kept,
         stop: Cell::new(false),
         listening: RefCell::default(),
-    });
+    };
+    let (source, master, reload) = (control.source, control.master, control.reload);
+    executor.run(async move { look_after(shared, source, master, reload, made).await });
+    Ok(())
+}
+
+async fn look_after(
+    shared: Shared,
+    source: ControlSource,
+    master: Option<StatusReporter>,
+    reload: Reload,
+    made: Vec<KeeperEvent>,
+) {
+    let under_master = master.is_some();
+    let shared = Rc::new(shared);
     for event in made {
         shared.keeper_said(event);
     }
+    shared.ring.borrow_mut().feed(Input::Start);
+    spawn_local(serve_ring(Rc::clone(&shared))).detach();
     spawn_local(sweep(Rc::clone(&shared))).detach();
     spawn_local(watch_keeper(Rc::clone(&shared))).detach();
-    if let Some(master) = control.master {
+    if let Some(master) = master {
         spawn_local(report_status(master, Rc::clone(&shared))).detach();
     }
     if !under_master && let Err(error) = systemd::notify("READY=1") {
         tracing::warn!("cannot tell systemd that we are ready: {error}");
     }
     tracing::info!("ready: {} serving cores", shared.tier.cores().count());
-    take_notices(control.source, control.reload, under_master, &shared).await;
+    take_notices(source, reload, under_master, &shared).await;
     if !under_master {
         // Nothing more can be done when systemd does not listen any more.
         let _ = systemd::notify("STOPPING=1");
     }
     shared.stop.set(true);
-    // New logins find no socket before the ones under way are cut.
+    // New logins find no socket before the ones under way are cut, and neighbours that come back
+    // at once find nobody.
+    shared.ring.borrow_mut().stop_listening();
     if let Some(keeper) = shared.keeper.borrow_mut().take() {
         keeper.stop();
     }
     shared.tier.stop();
+    // Last of all: the users of the last lookups are still told to the others.
+    shared.ring.borrow_mut().leave();
     tracing::info!("stopped");
 }
 
 async fn take_notices(
     mut source: ControlSource,
-    mut reload: Box<dyn FnMut(&Tier)>,
+    mut reload: Reload,
     under_master: bool,
     shared: &Shared,
 ) {
@@ -130,7 +174,11 @@ async fn take_notices(
                     tracing::info!("stopping: SIGINT");
                     return;
                 }
-                Ok(Some(Notice::Reload)) => reload(&shared.tier),
+                Ok(Some(Notice::Reload)) => {
+                    if let Some(limits) = reload(&shared.tier) {
+                        shared.ring.borrow_mut().set_limits(limits);
+                    }
+                }
                 Ok(Some(Notice::User)) => shared.log_state(),
                 Ok(None) => break,
                 Err(error) => {
@@ -142,15 +190,37 @@ async fn take_notices(
     }
 }
 
+async fn serve_ring(shared: Rc<Shared>) {
+    let descriptor = shared.ring.borrow().as_fd().try_clone_to_owned();
+    let descriptor = match descriptor {
+        Ok(descriptor) => descriptor,
+        Err(error) => return tracing::error!("cannot watch the director ring: {error}"),
+    };
+    let mut events = Events::default();
+    while !shared.stop.get() {
+        let mut done = readable(descriptor.as_fd()).await;
+        if done.is_ok() {
+            done = shared.ring.borrow_mut().turn(&mut events);
+        }
+        if let Err(error) = done {
+            tracing::error!("cannot serve the director ring: {error}");
+            Timer::new(RING_PAUSE).await;
+        }
+    }
+}
+
 async fn sweep(shared: Rc<Shared>) {
+    let mut swept = 0;
     while !shared.stop.get() {
         Timer::new(SWEEP_PAUSE).await;
         let directory = shared.tier.directory();
-        directory.sweep(
-            SHARDS.div_ceil(SWEEP_ROUNDS),
-            clock::wall(),
-            &directory.snapshot(),
-        );
+        let shards = SHARDS.div_ceil(SWEEP_ROUNDS);
+        directory.sweep(shards, clock::wall(), &directory.snapshot());
+        swept += shards;
+        if swept >= SHARDS {
+            swept -= SHARDS;
+            shared.ring.borrow_mut().feed(Input::Swept);
+        }
     }
 }
 
@@ -203,11 +273,13 @@ impl Shared {
                 let place = place_text(&listener.place);
                 tracing::info!("listening on {place}");
                 let is_fifo = matches!(listener.place, Place::Fifo(_));
-                let Some(fd) = self.tier.listen(fd, listener.kind, is_fifo) else {
+                let Some(used) = self.listen(fd, listener.kind, is_fifo) else {
                     return;
                 };
-                if let Some(old) = self.listening.borrow_mut().insert(index, fd) {
-                    self.tier.unlisten(&old);
+                match self.listening.borrow_mut().insert(index, used) {
+                    Some(InUse::Cores(old)) => self.tier.unlisten(&old),
+                    Some(InUse::Ring(old)) => self.ring.borrow_mut().unlisten(old),
+                    None => {}
                 }
             }
             KeeperEvent::Problem { text, .. } => tracing::warn!("{text}"),
@@ -215,7 +287,20 @@ impl Shared {
         }
     }
 
-    /// One line about users, one about each core, one about lookups (SIGUSR1).
+    fn listen(&self, fd: OwnedFd, kind: ListenerKind, is_fifo: bool) -> Option<InUse> {
+        if kind != ListenerKind::Ring {
+            return self.tier.listen(fd, kind, is_fifo).map(InUse::Cores);
+        }
+        match self.ring.borrow_mut().listen(fd) {
+            Ok(number) => Some(InUse::Ring(number)),
+            Err(error) => {
+                tracing::error!("cannot accept from other directors: {error}");
+                None
+            }
+        }
+    }
+
+    /// One line about users, the ring and lookups each, and one about each core (SIGUSR1).
     fn log_state(&self) {
         let directory = self.tier.directory();
         let snapshot = directory.snapshot();
@@ -227,6 +312,7 @@ impl Shared {
             }
         }
         tracing::info!("{line}");
+        tracing::info!("{}", self.ring.borrow().summary());
         let mut sum = Stats::default();
         for (core, stats) in &self.tier.cores().stats() {
             tracing::info!("core {core}: {}", stats.of_core());

@@ -12,6 +12,7 @@ use crossbeam::utils::CachePadded;
 use super::epoll::Wake;
 use super::relay::conn::Role;
 use super::stats::Stats;
+use crate::core::UserKey;
 
 /// A message to a serving core.
 pub enum Message {
@@ -21,6 +22,10 @@ pub enum Message {
     Unlisten(Arc<OwnedFd>),
     /// Serve this connection.
     Adopt(OwnedFd, Role),
+    /// Something has changed for these users: try their lookups that wait.
+    Woken(Arc<[UserKey]>),
+    /// Try all lookups that wait.
+    TryAll,
     /// Send a copy of what you counted.
     Report(Sender<(usize, Stats)>),
     /// Close everything and end.
@@ -36,11 +41,31 @@ struct Mailbox {
     connections: AtomicUsize,
     /// On their way to the core.
     arriving: AtomicUsize,
+    /// Lookups wait there.
+    waits: Arc<Waits>,
 }
 
 impl Mailbox {
     fn load(&self) -> usize {
         self.connections.load(Ordering::Relaxed) + self.arriving.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether lookups wait on a core, as it says itself; else news of single users do not concern it.
+///
+/// A core says so before it looks a last time whether a lookup must wait, so that news that come
+/// too early to be sent are seen by that look: both happen under the lock of the user's shard.
+#[derive(Debug, Default)]
+pub struct Waits(AtomicBool);
+
+impl Waits {
+    /// Says it.
+    pub fn set(&self, waits: bool) {
+        self.0.store(waits, Ordering::Release);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -66,6 +91,7 @@ impl Cores {
                 wake: Wake::new()?,
                 connections: AtomicUsize::new(0),
                 arriving: AtomicUsize::new(0),
+                waits: Arc::new(Waits::default()),
             }))
         };
         let mailboxes = (0..count).map(|_| mailbox()).collect::<io::Result<_>>()?;
@@ -102,6 +128,30 @@ impl Cores {
     /// Wakes every core, after a snapshot was published.
     pub fn wake_all(&self) {
         (0..self.count()).for_each(|core| self.wake(core));
+    }
+
+    /// Has lookups that wait for news of these users tried again.
+    pub fn wake_users(&self, users: Vec<UserKey>) {
+        let users: Arc<[UserKey]> = users.into();
+        for core in self.waiting() {
+            self.send(core, Message::Woken(Arc::clone(&users)));
+        }
+    }
+
+    /// Has all lookups that wait tried again.
+    pub fn try_all(&self) {
+        for core in self.waiting() {
+            self.send(core, Message::TryAll);
+        }
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = usize> {
+        (0..self.count()).filter(|&core| self.mailboxes[core].waits.get())
+    }
+
+    /// Where a core says whether lookups wait on it.
+    pub fn waits_of(&self, core: usize) -> Arc<Waits> {
+        Arc::clone(&self.mailboxes[core].waits)
     }
 
     /// A core's wake-up descriptor.

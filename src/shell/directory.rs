@@ -3,6 +3,7 @@
 //! A lookup of a known user takes one shard lock and touches no other core. Many more shards than
 //! cores make it rare that two want the same one; none is held across a system call.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -13,9 +14,10 @@ use parking_lot::Mutex;
 use crate::core::admission::{Rate, has_room};
 use crate::core::lookup::Socket;
 use crate::core::snapshot::Snapshot;
-use crate::core::users::{Login, Refreshed, SHARDS, Shard, shard_of};
+use crate::core::users::{Login, Note, Refreshed, SHARDS, Shard, shard_of};
 use crate::core::{Mono, Refusal, TagId, UserHash, UserKey, Wall};
 use crate::shell::io::UnixAddress;
+use crate::shell::notes::Notes;
 
 /// The user table, and the snapshot that lookups read.
 pub struct Directory {
@@ -29,6 +31,7 @@ pub struct Directory {
     schedule: CachePadded<AtomicU64>,
     tunables: Arc<ArcSwap<Tunables>>,
     next_sweep: AtomicUsize,
+    notes: Arc<Notes>,
 }
 
 /// Settings of the serving cores that a reload changes at once.
@@ -64,17 +67,21 @@ pub type SnapshotCache = arc_swap::Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>;
 
 impl Directory {
     /// An empty table. `seed` scatters users inside shards and should be random.
-    pub fn new(snapshot: Snapshot, tunables: Tunables, seed: u32) -> Directory {
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn new(snapshot: Arc<Snapshot>, tunables: Tunables, seed: u32) -> io::Result<Directory> {
         let shard = || CachePadded::new(Mutex::new(Shard::new(seed)));
-        Directory {
+        Ok(Directory {
             shards: (0..SHARDS).map(|_| shard()).collect(),
             generation: CachePadded::new(AtomicU64::new(snapshot.generation)),
-            snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+            snapshot: Arc::new(ArcSwap::new(snapshot)),
             users: CachePadded::new(AtomicU64::new(0)),
             schedule: CachePadded::new(AtomicU64::new(0)),
             tunables: Arc::new(ArcSwap::from_pointee(tunables)),
             next_sweep: AtomicUsize::new(0),
-        }
+            notes: Arc::new(Notes::new()?),
+        })
     }
 
     /// A core's view of the snapshot.
@@ -89,13 +96,13 @@ impl Directory {
 
     /// Replaces the snapshot; only the control core does. Lookups that began with the old one and
     /// would create a user start again, since they check the generation under the shard lock.
-    pub fn publish(&self, snapshot: Snapshot) {
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
         let generation = snapshot.generation;
         assert!(
             generation > self.generation.load(Ordering::Relaxed),
             "S6: generations go up"
         );
-        self.snapshot.store(Arc::new(snapshot));
+        self.snapshot.store(snapshot);
         self.generation.store(generation, Ordering::Release);
     }
 
@@ -133,12 +140,19 @@ impl Directory {
                     self.admit(mono)
                 }
             });
-        let change = i64::from(login.created) - i64::from(login.removed);
+        if login.note != Note::None {
+            self.notes.put(key);
+            self.notes.rouse();
+        }
+        self.count(i64::from(login.created) - i64::from(login.removed));
+        (!stale).then_some(login)
+    }
+
+    fn count(&self, change: i64) {
         if change != 0 {
             self.users
                 .fetch_add(change.cast_unsigned(), Ordering::Relaxed);
         }
-        (!stale).then_some(login)
     }
 
     fn admit(&self, now: Mono) -> Result<(), Refusal> {
@@ -160,15 +174,48 @@ impl Directory {
     pub fn keep_alive(&self, hash: UserHash, now: Wall, snapshot: &Snapshot) -> usize {
         let mut shard = self.shards[shard_of(hash)].lock();
         let tags = u16::try_from(snapshot.tag_count()).unwrap_or(u16::MAX);
-        (0..tags)
-            .filter(|&tag| {
-                let key = UserKey {
-                    tag: TagId(tag),
-                    hash,
-                };
-                shard.keep_alive(key, now, snapshot) != Refreshed::Unknown
-            })
-            .count()
+        let (mut known, mut noted) = (0, false);
+        for tag in (0..tags).map(TagId) {
+            let key = UserKey { tag, hash };
+            let Refreshed::Known(note) = shard.keep_alive(key, now, snapshot) else {
+                continue;
+            };
+            known += 1;
+            if note != Note::None {
+                self.notes.put(key);
+                noted = true;
+            }
+        }
+        drop(shard);
+        if noted {
+            self.notes.rouse();
+        }
+        known
+    }
+
+    /// Notes for the ring that [`Directory::login`] and [`Directory::keep_alive`] left.
+    pub fn notes(&self) -> &Arc<Notes> {
+        &self.notes
+    }
+
+    /// Lets control do something to one shard, whose lock is held meanwhile.
+    pub fn with_shard<R>(&self, shard: usize, action: impl FnOnce(&mut Shard) -> R) -> R {
+        let mut shard = self.shards[shard].lock();
+        let before = shard.len() as i64;
+        let result = action(&mut shard);
+        let after = shard.len() as i64;
+        drop(shard);
+        self.count(after - before);
+        result
+    }
+
+    /// Whether the table may take in a user that other directors tell of. `new_user_rate` is not
+    /// asked: they admitted it.
+    ///
+    /// # Errors
+    /// `user_table_limit` users are known already.
+    pub fn room(&self) -> Result<(), Refusal> {
+        has_room(self.users(), self.tunables.load().users)
     }
 
     /// Forgets expired users in the next `shards` shards of a rolling sweep; returns how many.

@@ -21,6 +21,8 @@ pub enum Interest {
     Listener,
     /// Readable as long as it is (level-triggered).
     Readable,
+    /// Readable or writable as long as it is (level-triggered).
+    Duplex,
 }
 
 /// A descriptor is ready.
@@ -121,6 +123,7 @@ fn flags(interest: Interest) -> u32 {
         Interest::StreamOut => stream | libc::EPOLLOUT,
         Interest::Listener => libc::EPOLLIN | libc::EPOLLEXCLUSIVE,
         Interest::Readable => libc::EPOLLIN,
+        Interest::Duplex => libc::EPOLLIN | libc::EPOLLOUT,
     };
     flags.cast_unsigned()
 }

@@ -1,5 +1,6 @@
 //! The only code that knows glommio, sockets, clocks and signals.
 
+mod alarm;
 pub mod clock;
 pub mod control;
 pub mod cores;
@@ -10,11 +11,13 @@ pub mod epoll;
 pub mod io;
 pub mod keeper;
 mod log_limit;
+pub mod notes;
 pub mod preflight;
 pub mod privileges;
 pub mod random;
 pub mod readable;
 pub mod relay;
+pub mod ring_io;
 mod serve;
 pub mod signals;
 pub mod sockets;

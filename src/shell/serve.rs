@@ -111,6 +111,8 @@ impl Server {
                     self.relay.adopt(role, fd);
                     self.cores.has_arrived(self.core, self.relay.connections());
                 }
+                Message::Woken(users) => self.relay.wake(&users),
+                Message::TryAll => self.relay.wake_all(),
                 Message::Report(sender) => {
                     // A full or closed channel means that nobody waits for the answer any more.
                     let _ = sender.try_send((self.core, self.relay.stats().clone()));

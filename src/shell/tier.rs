@@ -55,11 +55,12 @@ impl Tier {
     /// yet. `seed` should be random.
     pub fn start(
         settings: &Settings,
-        snapshot: Snapshot,
+        snapshot: Arc<Snapshot>,
         cpus: &[usize],
         seed: u64,
     ) -> Result<Tier, StartError> {
-        let directory = Arc::new(Directory::new(snapshot, tunables(settings)?, seed as u32));
+        let directory = Directory::new(snapshot, tunables(settings)?, seed as u32)?;
+        let directory = Arc::new(directory);
         let count = settings.cores.unwrap_or(cpus.len()).max(1);
         let cores = Arc::new(Cores::new(count, settings.client_limit as usize)?);
         let mut tier = Tier {
@@ -70,6 +71,7 @@ impl Tier {
         for core in 0..count {
             let setup = Setup {
                 directory: Arc::clone(&tier.directory),
+                waits: tier.cores.waits_of(core),
                 seed: seed.rotate_left(core as u32 % 64) ^ core as u64,
             };
             tier.start_core(core, setup, cpus[core % cpus.len()])?;

@@ -250,11 +250,18 @@ impl Context {
             reason,
             since: self.now,
             deadline,
+            key: waiting.question.key(&self.snapshot),
             lookup: waiting,
         };
         match self.parking.park(parked) {
             Ok(place) => {
                 conn.parked.push_back(place);
+                if !self.said_waits {
+                    self.said_waits = true;
+                    self.waits.set(true);
+                    // News may have come since it was decided, and passed this core by.
+                    self.parking.wake_one(place);
+                }
                 Line::Kept
             }
             Err(full) => {
@@ -292,9 +299,8 @@ impl Relay {
             let question = parked.lookup.question.clone();
             match self.cx.look_up(&question) {
                 Outcome::Wait(reason) => {
-                    if let Some(parked) = self.cx.parking.get_mut(place) {
-                        parked.reason = reason;
-                    }
+                    let key = question.key(&self.cx.snapshot);
+                    self.cx.parking.waits_on(place, reason, key);
                 }
                 outcome => {
                     if let Some(parked) = self.cx.parking.remove(place) {

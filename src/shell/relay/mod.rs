@@ -26,8 +26,9 @@ use zeroize::Zeroize;
 
 use crate::core::parking::Parking;
 use crate::core::snapshot::Snapshot;
-use crate::core::{Mono, Wall};
+use crate::core::{Mono, UserKey, Wall};
 use crate::shell::clock;
+use crate::shell::cores::Waits;
 use crate::shell::directory::{Directory, SnapshotCache, TunablesCache};
 use crate::shell::epoll::{Epoll, Interest, Ready};
 use crate::shell::stats::Stats;
@@ -80,6 +81,8 @@ impl ConnId {
 pub struct Setup {
     /// The shared user table.
     pub directory: Arc<Directory>,
+    /// Where it says whether lookups wait.
+    pub waits: Arc<Waits>,
     /// Seed of the jitter between dials.
     pub seed: u64,
 }
@@ -96,6 +99,9 @@ pub struct Relay {
 /// What the work on any one connection needs besides it.
 struct Context {
     directory: Arc<Directory>,
+    waits: Arc<Waits>,
+    /// What was last said there.
+    said_waits: bool,
     tunables: TunablesCache,
     epoll: Epoll,
     cache: SnapshotCache,
@@ -121,6 +127,8 @@ impl Relay {
         let cx = Context {
             tunables: setup.directory.tunables(),
             directory: setup.directory,
+            waits: setup.waits,
+            said_waits: false,
             epoll: Epoll::new()?,
             cache,
             snapshot,
@@ -195,6 +203,22 @@ impl Relay {
         }
         self.retry_woken(WOKEN_PER_TURN);
         self.fail_expired(EXPIRED_PER_TURN);
+        if self.cx.said_waits && self.cx.parking.is_empty() {
+            self.cx.said_waits = false;
+            self.cx.waits.set(false);
+        }
+    }
+
+    /// Something has changed for these users: their lookups that wait are to be tried again.
+    pub fn wake(&mut self, users: &[UserKey]) {
+        if !self.cx.parking.is_empty() {
+            users.iter().for_each(|&key| self.cx.parking.wake(key));
+        }
+    }
+
+    /// All lookups that wait are to be tried again.
+    pub fn wake_all(&mut self) {
+        self.cx.parking.wake_all();
     }
 
     /// How long the loop may wait for events, in milliseconds; `longest` at most.

@@ -15,6 +15,7 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_homing");
 pub struct Site {
     dir: tempfile::TempDir,
     settings: Vec<(String, String)>,
+    more: String,
     args: Vec<String>,
 }
 
@@ -34,6 +35,7 @@ impl Site {
         Site {
             settings: settings.to_vec(),
             dir,
+            more: String::new(),
             args: Vec::new(),
         }
     }
@@ -51,6 +53,13 @@ impl Site {
 
     pub fn arg(mut self, arg: &str) -> Site {
         self.args.push(arg.to_owned());
+        self
+    }
+
+    /// Adds to the end of the settings file.
+    #[allow(dead_code, reason = "not every program of tests needs it")]
+    pub fn append(mut self, text: &str) -> Site {
+        self.more.push_str(text);
         self
     }
 
@@ -82,7 +91,7 @@ impl Site {
             )
             .unwrap();
         }
-        text
+        text + &self.more
     }
 
     pub fn write(&self) {

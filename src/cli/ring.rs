@@ -1,0 +1,78 @@
+//! The machine of the ring from the settings.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::run::Refused;
+use crate::core::director::{Config, Director, Seed};
+use crate::core::ring::{Limits, Now, Ring};
+use crate::core::user_hash::Template;
+use crate::settings::Settings;
+use crate::shell::{clock, random};
+use crate::wire::ring::DirectorId;
+
+/// Whom a director without others takes itself for; nobody can connect to port 0.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// The director of these settings, with its place among the others or alone.
+pub(super) fn build(settings: &Settings) -> Result<Ring, Refused> {
+    let me = settings.director_self.unwrap_or(NOBODY);
+    let others = settings.director_servers.iter().filter(|&&it| it != me);
+    let now = Now {
+        mono: clock::mono(),
+        wall: clock::wall(),
+    };
+    Ring::new(
+        director(settings)?,
+        id(me),
+        others.map(|&address| id(address)),
+        limits(settings),
+        now,
+    )
+    .map_err(|error| Refused::config(format!("director_servers: {error}")))
+}
+
+fn id(address: SocketAddr) -> DirectorId {
+    DirectorId {
+        ip: address.ip(),
+        port: address.port(),
+    }
+}
+
+fn director(settings: &Settings) -> Result<Director, Refused> {
+    let environment = |name: &str| {
+        use std::os::unix::ffi::OsStringExt;
+        std::env::var_os(name).map(OsStringExt::into_vec)
+    };
+    let template = Template::parse(&settings.director_username_hash, &environment)
+        .map_err(|error| Refused::config(format!("director_username_hash: {error}")))?;
+    let config = Config {
+        expire_secs: settings.director_user_expire,
+        username_hash: Arc::new(template),
+        master_user_separator: settings.auth_master_user_separator,
+        hasher: ahash::RandomState::with_seed(random::seed() as usize),
+    };
+    let seeds = settings.director_mail_servers.iter().map(|server| Seed {
+        ip: server.ip,
+        name: server.name.as_deref(),
+        tag: &server.tag,
+        vhosts: server.vhosts,
+    });
+    Director::new(config, seeds)
+        .map_err(|error| Refused::config(format!("director_mail_servers: {error}")))
+}
+
+/// What the machine needs of the settings besides; a reload changes it at once.
+pub(super) fn limits(settings: &Settings) -> Limits {
+    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    Limits {
+        ping_idle: nanos(settings.director_ping_idle_timeout),
+        ping_max: nanos(settings.director_ping_max_timeout),
+        kick_delay: nanos(settings.director_user_kick_delay),
+        output_buffer: usize::try_from(settings.director_output_buffer_size).unwrap_or(usize::MAX),
+        // Scripts are not run by this version; a move then waits its delay instead.
+        flush_script: false,
+        jitter: random::seed(),
+    }
+}

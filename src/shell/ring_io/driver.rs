@@ -1,0 +1,135 @@
+//! The machine of the ring together with what it works on: the table that lookup cores share.
+
+use std::sync::Arc;
+
+use crate::core::ring::{ConnId, Input, Limits, Now, Output, Ring, Standing, Table};
+use crate::core::snapshot::Snapshot;
+use crate::core::users::Shard;
+use crate::core::{Mono, Refusal};
+use crate::shell::directory::Directory;
+use crate::wire::ring::DirectorId;
+
+/// What [`super::RingIo`] needs of the machine, so that sockets can be tested with another one.
+pub trait Machine {
+    /// Something has happened.
+    fn handle(&mut self, input: Input<'_>, now: Now);
+
+    /// What is to be done since the last call.
+    fn take_outputs(&mut self) -> Vec<Output>;
+
+    /// Shows the bytes that wait to be written; they are to be taken out.
+    fn unwritten(&mut self, each: &mut dyn FnMut(ConnId, &mut Vec<u8>));
+
+    /// When [`Input::Tick`] is due.
+    fn next_deadline(&self) -> Option<Mono>;
+
+    /// A number for a connection that was accepted.
+    fn next_conn(&mut self) -> ConnId;
+
+    /// Whether lookups have got a new snapshot since the last call.
+    fn take_published(&mut self) -> bool;
+}
+
+/// The user table and the snapshot, as the machine is given them.
+struct SharedTable {
+    directory: Arc<Directory>,
+    published: bool,
+}
+
+impl Table for SharedTable {
+    fn publish(&mut self, snapshot: &Arc<Snapshot>) {
+        self.directory.publish(Arc::clone(snapshot));
+        self.published = true;
+    }
+
+    fn with<R>(&mut self, shard: usize, action: impl FnOnce(&mut Shard) -> R) -> R {
+        self.directory.with_shard(shard, action)
+    }
+
+    fn room(&self) -> Result<(), Refusal> {
+        self.directory.room()
+    }
+}
+
+/// The machine and its table. Knows neither sockets nor clocks.
+pub struct Driver {
+    ring: Ring,
+    table: SharedTable,
+}
+
+impl Driver {
+    /// `directory` must have begun with the ring's first snapshot.
+    pub fn new(ring: Ring, directory: Arc<Directory>) -> Driver {
+        Driver {
+            ring,
+            table: SharedTable {
+                directory,
+                published: false,
+            },
+        }
+    }
+
+    /// The machine, to be asked.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
+    /// After a reload.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.ring.set_limits(limits);
+    }
+
+    /// One line for the log.
+    pub fn summary(&self) -> String {
+        let Standing {
+            handshaked,
+            synced,
+            alone,
+            tell,
+            min_version,
+            ..
+        } = self.ring.standing();
+        format!(
+            "ring: members={} left={} right={} handshaked={handshaked} synced={synced} \
+             alone={alone} tell={tell} version={min_version}",
+            self.ring.members().iter().count(),
+            who(self.ring.left()),
+            who(self.ring.right()),
+        )
+    }
+}
+
+fn who(id: Option<DirectorId>) -> String {
+    id.map_or_else(
+        || "none".to_owned(),
+        |id| std::net::SocketAddr::new(id.ip, id.port).to_string(),
+    )
+}
+
+impl Machine for Driver {
+    fn handle(&mut self, input: Input<'_>, now: Now) {
+        self.ring.handle(input, now, &mut self.table);
+    }
+
+    fn take_outputs(&mut self) -> Vec<Output> {
+        self.ring.take_outputs()
+    }
+
+    fn unwritten(&mut self, each: &mut dyn FnMut(ConnId, &mut Vec<u8>)) {
+        for (id, bytes) in self.ring.unwritten() {
+            each(id, bytes);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Mono> {
+        self.ring.next_deadline()
+    }
+
+    fn next_conn(&mut self) -> ConnId {
+        self.ring.next_conn()
+    }
+
+    fn take_published(&mut self) -> bool {
+        std::mem::take(&mut self.table.published)
+    }
+}
