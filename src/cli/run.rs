@@ -208,7 +208,7 @@ fn start(
             },
         )),
     };
-    control::run(control, first_cpu(&report.cpus), made)
+    control::run(control, &report.cpus, made)
         .map_err(|error| Refused::environment(error.to_string()))
 }
 
@@ -276,7 +276,7 @@ fn start_service(
             adjust,
         )),
     };
-    control::run(control, first_cpu(&report.cpus), Vec::new())
+    control::run(control, &report.cpus, Vec::new())
         .map_err(|error| Refused::environment(error.to_string()))
 }
 
@@ -356,10 +356,6 @@ fn drop_privileges(settings: &Settings) -> Result<(), Refused> {
 fn control_source(death_watch: Option<OwnedFd>) -> Result<ControlSource, Refused> {
     ControlSource::new(death_watch)
         .map_err(|error| Refused::environment(format!("signals cannot be watched: {error}")))
-}
-
-fn first_cpu(cpus: &[usize]) -> usize {
-    cpus.first().copied().unwrap_or(0)
 }
 
 /// The director's state from the settings, and the cores that serve it.

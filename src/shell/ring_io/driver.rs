@@ -28,6 +28,12 @@ pub trait Machine {
 
     /// Whether lookups have got a new snapshot since the last call.
     fn take_published(&mut self) -> bool;
+
+    /// After a reload.
+    fn set_limits(&mut self, limits: Limits);
+
+    /// One line for the log.
+    fn summary(&self) -> String;
 }
 
 /// The user table and the snapshot, as the machine is given them.
@@ -73,30 +79,6 @@ impl Driver {
     pub fn ring(&self) -> &Ring {
         &self.ring
     }
-
-    /// After a reload.
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.ring.set_limits(limits);
-    }
-
-    /// One line for the log.
-    pub fn summary(&self) -> String {
-        let Standing {
-            handshaked,
-            synced,
-            alone,
-            tell,
-            min_version,
-            ..
-        } = self.ring.standing();
-        format!(
-            "ring: members={} left={} right={} handshaked={handshaked} synced={synced} \
-             alone={alone} tell={tell} version={min_version}",
-            self.ring.members().iter().count(),
-            who(self.ring.left()),
-            who(self.ring.right()),
-        )
-    }
 }
 
 fn who(id: Option<DirectorId>) -> String {
@@ -131,5 +113,27 @@ impl Machine for Driver {
 
     fn take_published(&mut self) -> bool {
         std::mem::take(&mut self.table.published)
+    }
+
+    fn set_limits(&mut self, limits: Limits) {
+        self.ring.set_limits(limits);
+    }
+
+    fn summary(&self) -> String {
+        let Standing {
+            handshaked,
+            synced,
+            alone,
+            tell,
+            min_version,
+            ..
+        } = self.ring.standing();
+        format!(
+            "ring: members={} left={} right={} handshaked={handshaked} synced={synced} \
+             alone={alone} tell={tell} version={min_version}",
+            self.ring.members().iter().count(),
+            who(self.ring.left()),
+            who(self.ring.right()),
+        )
     }
 }
