@@ -6,8 +6,10 @@ CARGO ?= cargo
 THREADS ?= 8
 # Seconds for each fuzz target.
 SECONDS ?= 60
+# Seeds of the simulator.
+SEEDS ?= 10000
 
-.PHONY: all test lint deny fuzz bench demo
+.PHONY: all test lint deny sim fuzz bench demo
 
 all:
 	$(CARGO) build --release --workspace
@@ -26,6 +28,11 @@ lint:
 deny:
 	command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
 	$(CARGO) deny check bans licenses sources
+
+# A simulated ring of directors, optimised and with all checks; one seed alone, with everything that
+# happens: HOMING_SIM_SEED=<n> make sim
+sim:
+	HOMING_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile sim --test sim -- --nocapture seeds
 
 fuzz:
 	sh tests/fuzz/run.sh $(SECONDS)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::run::Refused;
 use crate::core::director::{Config, Director, Seed};
-use crate::core::ring::{Limits, Now, Ring};
+use crate::core::ring::{Limits, Now, Ring, Tls};
 use crate::core::user_hash::Template;
 use crate::settings::Settings;
 use crate::shell::{clock, random};
@@ -73,6 +73,7 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         output_buffer: usize::try_from(settings.director_output_buffer_size).unwrap_or(usize::MAX),
         // Scripts are not run by this version; a move then waits its delay instead.
         flush_script: false,
+        tls: Tls::Off,
         jitter: random::seed(),
     }
 }

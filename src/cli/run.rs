@@ -11,11 +11,11 @@ use super::log::{self, Level};
 use super::{RunArgs, refuse, ring};
 use crate::core::ring::Limits;
 use crate::settings::network::SystemNetwork;
-use crate::settings::table::Reload;
+use crate::settings::table;
 use crate::settings::{
     self, ListenerKind, Loaded, Place, Problem, Settings, Sockets, kind_name, place_text,
 };
-use crate::shell::control::{self, Control};
+use crate::shell::control::{self, Control, Read, ReadAgain, Reload};
 use crate::shell::dovecot_log;
 use crate::shell::dovecot_master::DovecotService;
 use crate::shell::keeper::{Keeper, KeeperEvent};
@@ -197,16 +197,14 @@ fn start(
         keeper: Some(keeper),
         kept,
         master: None,
-        reload: Box::new(reload(
-            args.config.config.clone(),
-            Sockets::FromSettings,
-            settings,
-            level,
-            {
+        reload: Reload {
+            read: read_again(args, Sockets::FromSettings),
+            apply: {
                 let cores = args.cores;
-                move |new: &mut Settings| override_cores(new, cores)
+                let adjust = move |new: &mut Settings| override_cores(new, cores);
+                Box::new(apply(settings, level, adjust))
             },
-        )),
+        },
     };
     control::run(control, &report.cpus, made)
         .map_err(|error| Refused::environment(error.to_string()))
@@ -268,20 +266,30 @@ fn start_service(
         keeper: None,
         kept: Vec::new(),
         master: Some(service.status),
-        reload: Box::new(reload(
-            args.config.config.clone(),
-            sockets,
-            settings,
-            level,
-            adjust,
-        )),
+        reload: Reload {
+            read: read_again(args, sockets),
+            apply: Box::new(apply(settings, level, adjust)),
+        },
     };
     control::run(control, &report.cpus, Vec::new())
         .map_err(|error| Refused::environment(error.to_string()))
 }
 
-/// A socket that nobody answers would make its clients hang.
+/// A socket that nobody answers would make its clients hang, and who asked for TLS must not get
+/// plain connections.
 fn only_what_is_served(settings: &Settings) -> Result<(), Refused> {
+    if settings.director_ring_tls.is_some() {
+        return Err(Refused::config(
+            "director_ring_tls_cert is set, and ring connections of this version are plain: \
+             remove director_ring_tls_cert, _key and _ca",
+        ));
+    }
+    if settings.director_flush_socket.is_some() || settings.director_flush_command.is_some() {
+        tracing::warn!(
+            "director_flush_socket and director_flush_command are not used by this version: moved \
+             users log in after director_user_kick_delay"
+        );
+    }
     let unserved = settings
         .listeners
         .iter()
@@ -368,17 +376,21 @@ pub(super) fn start_tier(settings: &Settings, cpus: &[usize]) -> Result<(Tier, D
     Ok((tier, driver))
 }
 
-/// What SIGHUP does: takes over what can change, and says what needs a restart. `adjust` makes of
-/// a file's settings what they are in this process, as was done at the start.
-fn reload(
-    file: PathBuf,
-    sockets: Sockets,
+/// The first half of what SIGHUP does.
+fn read_again(args: &RunArgs, sockets: Sockets) -> ReadAgain {
+    let file = args.config.config.clone();
+    Arc::new(move || settings::load_with(&file, &SystemNetwork, &sockets))
+}
+
+/// The other half: takes over what can change, and says what needs a restart. `adjust` makes of a
+/// file's settings what they are in this process, as was done at the start.
+fn apply(
     mut current: Settings,
     level: Level,
     adjust: impl Fn(&mut Settings),
-) -> impl FnMut(&Tier) -> Option<Limits> {
-    move |tier| {
-        let mut new = match settings::load_with(&file, &SystemNetwork, &sockets) {
+) -> impl FnMut(Read, &Tier) -> Option<Limits> {
+    move |read, tier| {
+        let mut new = match read {
             Ok(loaded) => {
                 warn(&loaded.warnings);
                 loaded.settings
@@ -395,8 +407,10 @@ fn reload(
         let changes = settings::diff(&current, &new);
         for change in &changes {
             match change.reload {
-                Reload::Live => tracing::info!("reload: {change}"),
-                Reload::Restart | Reload::RingDecides => tracing::warn!("reload: {change}"),
+                table::Reload::Live => tracing::info!("reload: {change}"),
+                table::Reload::Restart | table::Reload::RingDecides => {
+                    tracing::warn!("reload: {change}")
+                }
             }
         }
         match tunables(&new) {

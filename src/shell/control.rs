@@ -25,7 +25,7 @@ use super::tier::{StartError, Tier};
 use crate::core::ip_text::ip_text;
 use crate::core::ring::{Input, Limits};
 use crate::core::users::SHARDS;
-use crate::settings::{Listener, ListenerKind, Place, place_text};
+use crate::settings::{Listener, ListenerKind, Loaded, Place, Problem, place_text};
 
 /// Every shard is swept once in this many rounds of [`SWEEP_PAUSE`].
 const SWEEP_ROUNDS: usize = 40;
@@ -49,12 +49,27 @@ pub struct Control {
     pub driver: Driver,
     /// Ring listeners that were handed over.
     pub ring_listeners: Vec<OwnedFd>,
-    /// Reads the settings again; called on SIGHUP. What the ring needs of them, if they are right.
+    /// What happens on SIGHUP.
     pub reload: Reload,
 }
 
-/// See [`Control::reload`].
-pub type Reload = Box<dyn FnMut(&Tier) -> Option<Limits>>;
+/// What a reload read from the settings file.
+pub type Read = Result<Loaded, Vec<Problem>>;
+
+/// See [`Reload::read`].
+pub type ReadAgain = Arc<dyn Fn() -> Read + Send + Sync>;
+
+/// See [`Reload::apply`].
+pub type Apply = Box<dyn FnMut(Read, &Tier) -> Option<Limits>>;
+
+/// How the settings are read again.
+pub struct Reload {
+    /// Reads the file. Names of servers are looked up, which may take seconds: called on a thread of
+    /// its own.
+    pub read: ReadAgain,
+    /// Takes over what can change. Returns what the ring needs, if the settings are right.
+    pub apply: Apply,
+}
 
 struct Shared {
     tier: Tier,
@@ -174,7 +189,9 @@ async fn take_notices(
                     return;
                 }
                 Ok(Some(Notice::Reload)) => {
-                    if let Some(limits) = reload(&shared.tier) {
+                    let read = Arc::clone(&reload.read);
+                    let read = glommio::executor().spawn_blocking(move || read()).await;
+                    if let Some(limits) = (reload.apply)(read, &shared.tier) {
                         shared.ring.set_limits(limits);
                     }
                 }

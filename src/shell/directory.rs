@@ -257,3 +257,114 @@ impl Directory {
         assert_eq!(users, self.users(), "S4: users in total");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::core::director::{Config, Director, Seed};
+    use crate::core::snapshot::Standing;
+    use crate::core::user_hash::Template;
+    use crate::core::users::Entry;
+
+    const NOW: u64 = 1_800_000_000;
+    const USER: UserKey = UserKey {
+        tag: TagId(0),
+        hash: UserHash(0x1234_5678),
+    };
+
+    /// A directory for two users, with a snapshot for each director that is to be told or not.
+    fn directory() -> (Directory, [Arc<Snapshot>; 2]) {
+        let config = Config {
+            expire_secs: 900,
+            username_hash: Arc::new(Template::parse("%Lu", &|_| None).unwrap()),
+            master_user_separator: None,
+            hasher: ahash::RandomState::with_seed(1),
+        };
+        let seed = Seed {
+            ip: [10, 0, 0, 1].into(),
+            name: None,
+            tag: "",
+            vhosts: 100,
+        };
+        let mut director = Director::new(config, [seed].into_iter()).unwrap();
+        let snapshots = [false, true].map(|tell| {
+            let standing = Standing {
+                tell,
+                ..Standing::alone()
+            };
+            Arc::new(director.snapshot(standing))
+        });
+        let nowhere = || UnixAddress::new(Path::new("/nonexistent")).unwrap();
+        let tunables = Tunables {
+            users: 2,
+            new_per_second: 0,
+            auth_login: nowhere(),
+            auth_userdb: nowhere(),
+            lookup_timeout: 1,
+        };
+        let directory = Directory::new(Arc::clone(&snapshots[0]), tunables, 1).unwrap();
+        (directory, snapshots)
+    }
+
+    fn notes(directory: &Directory) -> Vec<UserKey> {
+        let mut notes = Vec::new();
+        directory.notes().drain(100, |key| notes.push(key));
+        notes
+    }
+
+    #[test]
+    fn notes_are_left_only_while_somebody_is_to_be_told() {
+        let (directory, [nobody, somebody]) = directory();
+        let login = |at, snapshot: &Snapshot| {
+            directory
+                .login(USER, Wall(at), Mono(0), snapshot)
+                .unwrap()
+                .created
+        };
+        assert!(login(NOW, &nobody));
+        directory.keep_alive(USER.hash, Wall(NOW + 101), &nobody);
+        assert_eq!(notes(&directory), []);
+        directory.publish(Arc::clone(&somebody));
+        assert!(!login(NOW + 102, &somebody));
+        directory.keep_alive(USER.hash, Wall(NOW + 103), &somebody);
+        assert_eq!(notes(&directory), [USER], "one note that waits is enough");
+        directory.with_shard(shard_of(USER.hash), |shard| {
+            shard.announce(USER, Wall(NOW + 103), &somebody)
+        });
+        directory.keep_alive(USER.hash, Wall(NOW + 104), &somebody);
+        assert_eq!(notes(&directory), [USER]);
+    }
+
+    #[test]
+    fn what_control_does_to_a_shard_is_counted() {
+        let (directory, [snapshot, _]) = directory();
+        for hash in [USER.hash.0, USER.hash.0 + 1] {
+            assert_eq!(directory.room(), Ok(()));
+            let heard = crate::core::users::Heard {
+                key: UserKey {
+                    hash: UserHash(hash),
+                    ..USER
+                },
+                backend: snapshot.choose(USER).unwrap(),
+                stamp: None,
+                weak: false,
+                late: false,
+                from: 0,
+            };
+            directory.with_shard(shard_of(USER.hash), |shard| {
+                shard.hear(heard, Wall(NOW + 100), &snapshot, || directory.room())
+            });
+        }
+        assert_eq!(directory.users(), 2);
+        assert_eq!(directory.room(), Err(Refusal::TableFull));
+        directory.check_invariants();
+        let known = directory.with_shard(shard_of(USER.hash), |shard| {
+            shard.entries().map(Entry::key).count()
+        });
+        assert_eq!(known, 2);
+        assert_eq!(directory.sweep(SHARDS, Wall(NOW + 5000), &snapshot), 2);
+        assert_eq!(directory.users(), 0);
+    }
+}

@@ -73,6 +73,9 @@ fn what_cannot_be_served_is_refused_before_anything_listens() {
         assert!(err.contains(&format!("type {kind}")), "{err}");
         assert!(!site.path("login-socket").exists());
     }
+    let tls = ["cert", "key", "ca"].map(|it| format!("director_ring_tls_{it} = \"/{it}.pem\"\n"));
+    let err = refused(&site, &format!("{}{whole}", tls.concat()));
+    assert!(err.contains("director_ring_tls_cert"), "{err}");
     let err = refused(
         &site,
         &format!("director_servers = \"127.0.0.1 127.0.0.2\"\n{whole}"),

@@ -190,6 +190,20 @@ impl Neighbour {
         }
     }
 
+    /// Answers for a while.
+    pub fn stay(&mut self, time: Duration) {
+        let end = clock::now() + time;
+        while clock::now() < end {
+            self.pump();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// How many such lines were said.
+    pub fn count(&self, wanted: impl Fn(&str) -> bool) -> usize {
+        self.lines.iter().filter(|line| wanted(line)).count()
+    }
+
     /// Says something on the connection on which it is Homing's left.
     pub fn say(&mut self, line: &str) {
         self.to_homing.write(&format!("{line}\n"));

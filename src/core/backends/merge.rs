@@ -159,7 +159,9 @@ fn cross(known: &Backend, line: &HostLine<'_>) -> Outcome {
             teller: Teller::Origin,
         };
     }
-    let ours_is_later = known.last_updown_change > line.changed;
+    // Changed in the same second, the state of both would change places for ever: down wins.
+    let same_time = known.last_updown_change == line.changed;
+    let ours_is_later = known.last_updown_change > line.changed || (same_time && known.down);
     Outcome {
         vhosts: known.vhosts.min(line.vhosts),
         down: if ours_is_later { known.down } else { line.down },

@@ -24,6 +24,12 @@ const WEAK_COPIES: u8 = 4;
 /// way at one time, unless thousands of users come near their end in one second.
 const WEAK_LINES: usize = 4096;
 
+/// Most DIRECTOR lines about one director that are passed on in [`NAMED_PERIOD`]: two copies of each
+/// come, one from each side. Only the director that is named stops them; while it has no connection
+/// they would go round for ever, and where there are more than two connections, multiply.
+const NAMED_LINES: u8 = 8;
+const NAMED_PERIOD: u64 = 10 * SECOND;
+
 /// One director.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -57,6 +63,8 @@ pub struct Member {
     protocol_failure: Option<Mono>,
     /// Copies of its USER-WEAK lines that were passed on, in order of their numbers.
     weak: VecDeque<(u32, u8)>,
+    /// Since when DIRECTOR lines that name it are counted, and how many were passed on.
+    named: Option<(Mono, u8)>,
 }
 
 /// A SYNC that waits for a right.
@@ -91,6 +99,7 @@ impl Member {
             jitter: 0,
             protocol_failure: None,
             weak: VecDeque::new(),
+            named: None,
         }
     }
 
@@ -177,6 +186,16 @@ impl Member {
     /// Whether it may be dialled.
     pub fn may_be_dialled(&self, now: Mono) -> bool {
         !self.removed && self.dialled_from().is_none_or(|from| from <= now)
+    }
+
+    /// Whether a DIRECTOR line that names it may be passed on.
+    pub fn pass_name(&mut self, now: Mono) -> bool {
+        let (since, lines) = self
+            .named
+            .filter(|(since, _)| now.since(*since) < NAMED_PERIOD)
+            .unwrap_or((now, 0));
+        self.named = Some((since, lines.saturating_add(1)));
+        lines < NAMED_LINES
     }
 
     /// Whether a USER-WEAK line of this director may be passed on once more.

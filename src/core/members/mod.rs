@@ -1,8 +1,7 @@
 //! The directors of a ring: who they are, in which order they stand, what this director remembers
 //! of each (docs/protocol/ring.md, members).
 //!
-//! Values and decisions only. The machine that owns connections and timers and calls this is the
-//! next layer; a director without a ring has no use for it.
+//! Values and decisions only; connections and timers are those of [`super::ring`].
 
 use std::net::IpAddr;
 
@@ -232,6 +231,15 @@ impl Members {
                 member.last_seq = seq;
                 Seen::New
             }
+        }
+    }
+
+    /// Our counter begins with the clock. After a restart everything that we say is new to those who
+    /// remember what we said before, whatever old lines of ours are still under way.
+    pub fn begin_counting(&mut self, now: crate::core::Wall) {
+        let me = self.me;
+        if let Some(member) = self.get_mut(me) {
+            member.last_seq = u32::try_from(now.0).unwrap_or(0);
         }
     }
 

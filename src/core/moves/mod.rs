@@ -174,6 +174,9 @@ pub struct Moves {
     records: BTreeMap<Place, Record>,
     /// [`Record::deadline`] of every record.
     deadlines: BTreeSet<(Mono, Place)>,
+    /// Moves that a flush script has ended, and until when what others still say of the user's old
+    /// backend is not listened to.
+    settled: BTreeMap<Place, Mono>,
 }
 
 /// The key of a record. The hash comes first, for lines name no tag.
@@ -339,8 +342,18 @@ impl Moves {
         // Nothing is left to abort, whether the delay follows or the end.
         record.delay(place, &mut self.deadlines, context);
         if succeeded {
+            // The delay would have covered lines that were written before USER-MOVE was read.
+            let until = after(context.now, context.kick_delay);
+            self.settled.insert(place, until);
             self.end(place, None, out);
         }
+    }
+
+    /// Whether a move of this user has ended so lately that a USER line with another backend may have
+    /// been written before its writer heard of the move.
+    pub fn has_settled(&self, key: UserKey, now: Mono) -> bool {
+        let until = self.settled.get(&Place::of(key));
+        until.is_some_and(|until| *until > now)
     }
 
     /// The user's entry is gone, with its backend or its tag: so is the move.
@@ -350,6 +363,7 @@ impl Moves {
 
     /// Time has passed: ends what is over.
     pub fn tick(&mut self, now: Mono, out: &mut Vec<Effect>) {
+        self.settled.retain(|_, until| *until > now);
         while let Some(&(deadline, place)) = self.deadlines.first()
             && deadline <= now
         {

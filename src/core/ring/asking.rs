@@ -39,13 +39,13 @@ impl Ring {
         };
         let snapshot = self.fresh(table);
         let (now, room) = (self.now.wall, table.room());
-        let login = table.with(shard_of(key.hash), |shard| {
-            shard.login(key, now, &snapshot, || room)
+        let (decision, entry) = table.with(shard_of(key.hash), |shard| {
+            let login = shard.login(key, now, &snapshot, || room);
+            // What the login would have noted is said below.
+            shard.told(key);
+            (login.decision, shard.peek(key, now, &snapshot).copied())
         });
-        let entry = table.with(shard_of(key.hash), |shard| {
-            shard.peek(key, now, &snapshot).copied()
-        });
-        match (login.decision, entry) {
+        match (decision, entry) {
             // Said even if nothing is new to others: who asks does not know it.
             (Decision::Go(_), Some(entry)) => self.tell_user(&entry, None),
             _ => self.noted(key, table),

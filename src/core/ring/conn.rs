@@ -38,6 +38,10 @@ pub(super) struct Conn {
     pub peer_minor: u32,
     /// Extensions of Homing that the peer knows.
     pub homing: u32,
+    /// Inside TLS.
+    pub secure: bool,
+    /// Our VERSION and ME are out, so that other lines may follow.
+    pub greeted: bool,
     pub splitter: Splitter,
     /// To be taken by the driver.
     pub out: Vec<u8>,
@@ -81,6 +85,8 @@ impl Conn {
             stage: Stage::Version,
             peer_minor: 0,
             homing: 0,
+            secure: false,
+            greeted: false,
             splitter: Splitter::default(),
             out: Vec::new(),
             unsent: 0,
@@ -125,7 +131,7 @@ impl Conn {
     pub(super) fn write(&mut self, command: &Command<'_>, ring: u32) -> Result<(), DoesNotFit> {
         let understood =
             self.peer_minor >= command.min_minor() && self.homing >= command.min_homing();
-        if !self.connected || !understood {
+        if !self.connected || !self.greeted || !understood {
             return Ok(());
         }
         let versions = Versions {
@@ -244,7 +250,7 @@ impl Conns {
         let mut first: Option<(u32, Vec<u8>)> = None;
         for conn in self.map.values_mut() {
             let spared = except.is_some() && conn.director == except;
-            if spared || !conn.connected || conn.peer_minor < min {
+            if spared || !conn.connected || !conn.greeted || conn.peer_minor < min {
                 continue;
             }
             match &first {

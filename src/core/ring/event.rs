@@ -76,6 +76,8 @@ pub enum Event {
     Ignored(String),
     /// A move took longer than 30 s.
     MoveTimedOut(UserHash, String),
+    /// A bulk reset has ended: users moved, backends, nanoseconds.
+    ResetOver(u64, usize, u64),
     /// PONG took long, in nanoseconds.
     SlowPong(DirectorId, u64),
     /// A peer's clock is elsewhere, by so many seconds.
@@ -90,6 +92,7 @@ impl Event {
             | Event::Right(_)
             | Event::Synced(_)
             | Event::NotSynced
+            | Event::ResetOver(..)
             | Event::Member(..) => Level::Info,
             Event::Quit(..) => Level::Info,
             Event::Closed { level, .. } => *level,
@@ -127,6 +130,7 @@ impl Event {
             Event::Member(..) => "member",
             Event::Ignored(_) => "ignored",
             Event::MoveTimedOut(..) => "move",
+            Event::ResetOver(..) => "reset",
             Event::SlowPong(..) => "pong",
             Event::Clock(..) => "clock",
         }
@@ -198,6 +202,11 @@ impl fmt::Display for Event {
                 f,
                 "move of user hash {} took too long, in state {state}",
                 hash.0
+            ),
+            Event::ResetOver(users, hosts, nanos) => write!(
+                f,
+                "moved {users} users in {hosts} hosts in {} ms",
+                milliseconds(*nanos)
             ),
             Event::SlowPong(id, nanos) => write!(
                 f,

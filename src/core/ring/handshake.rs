@@ -1,7 +1,7 @@
 //! What two directors tell each other when they meet (docs/protocol/ring.md, connections).
 
 use super::event::Level;
-use super::{ConnId, Event, Ring, Table};
+use super::{ConnId, Event, Output, Ring, Table, Tls};
 use crate::core::backends::{HostLine, Merged};
 
 use crate::wire::ring::{Command, DirectorId, Host, MINOR_TAGS, Role};
@@ -10,7 +10,10 @@ use crate::wire::ring::{Command, DirectorId, Host, MINOR_TAGS, Role};
 const CLOCK_DIFFERENCE: u64 = 1;
 
 impl Ring {
-    pub(super) fn version_received(&mut self, id: ConnId, minor: u32, homing: u32) {
+    pub(super) fn version_received(&mut self, id: ConnId, minor: u32, homing: u32, tls: bool) {
+        if !self.begins(id, tls) {
+            return;
+        }
         let tags = self.director.backends();
         let tagged = tags
             .iter()
@@ -34,6 +37,32 @@ impl Ring {
         if dialler {
             self.offer(id);
         }
+    }
+
+    /// What to do about TLS now that the peer's first line is there; `false`: the handshake does not go
+    /// on for the time being.
+    fn begins(&mut self, id: ConnId, offered: bool) -> bool {
+        let Some(conn) = self.conns.get(id) else {
+            return false;
+        };
+        if conn.secure || self.limits.tls == Tls::Off {
+            return true;
+        }
+        let dialler = conn.is_dialler();
+        if dialler && offered {
+            self.outputs.push(Output::Secure(id));
+            return false;
+        }
+        if self.limits.tls == Tls::Required {
+            let why = "no TLS, which director_ring_tls_required demands";
+            self.turned_away(id);
+            self.close(id, why, Level::Error);
+            return false;
+        }
+        if dialler {
+            self.introduce_as_dialler(id);
+        }
+        true
     }
 
     /// Which program a director is decides how soon it is dialled again.

@@ -69,7 +69,9 @@ impl Ring {
 
     fn command<T: Table>(&mut self, id: ConnId, command: &Command<'_>, table: &mut T) {
         match command {
-            Command::Version { minor, homing } => self.version_received(id, *minor, *homing),
+            Command::Version { minor, homing, tls } => {
+                self.version_received(id, *minor, *homing, *tls);
+            }
             Command::Me { id: who, time } => self.me_received(id, *who, *time),
             Command::Options => {}
             Command::HostHandStart(handshaked) => self.hosts_begin(id, *handshaked),
@@ -181,6 +183,7 @@ impl Ring {
         let text = String::from_utf8_lossy(text);
         let clean: String = text.chars().filter(|c| !c.is_control()).collect();
         self.say(Event::Quit(director, clean));
+        self.turned_away(id);
         self.close(id, "it has quit", Level::Debug);
     }
 
@@ -221,6 +224,14 @@ impl Ring {
             }
         }
         if self.members.ends_director_line(named, self.right()) {
+            return;
+        }
+        let now = self.now.mono;
+        if !self
+            .members
+            .get_mut(named)
+            .is_some_and(|it| it.pass_name(now))
+        {
             return;
         }
         self.round.changes += 1;

@@ -18,6 +18,7 @@
 //! | `asking` | users that a joining director does not know yet |
 //! | `users` | USER, USER-WEAK, notes of the lookup cores |
 //! | `moving` | moves and kicks, as far as the ring has to do with them |
+//! | `reset` | backends are emptied |
 //! | `orders` | what operators order |
 //! | `timers` | everything that happens because time passes |
 
@@ -45,6 +46,7 @@ mod lines;
 mod moving;
 mod neighbours;
 mod orders;
+mod reset;
 mod rounds;
 #[cfg(test)]
 mod tests;
@@ -53,8 +55,10 @@ mod users;
 
 pub use event::{Event, Level};
 pub use orders::{Order, OrderError};
+pub use reset::ResetId;
 
 use conn::{Conn, Conns};
+use reset::Reset;
 use rounds::Round;
 use timers::Timers;
 
@@ -89,6 +93,9 @@ pub enum Input<'a> {
     DialFailed(ConnId),
     /// Bytes from the other end: what one read gave, of any length.
     Received(ConnId, &'a [u8]),
+    /// TLS has begun, for [`Output::Secure`] or because the dialler at the other end wanted it, and the
+    /// other side's certificate is that of a director at its address.
+    Secured(ConnId),
     /// The other end closed, or reading or writing failed. Not told for what [`Output::Close`] ended.
     Ended(ConnId),
     /// Bytes were written; so many that were taken from [`Ring::unwritten`] still wait.
@@ -152,6 +159,9 @@ pub enum Output {
     /// Connect to this director, from our own address; [`Input::Connected`] or
     /// [`Input::DialFailed`] is the answer.
     Dial(ConnId, DirectorId),
+    /// Begin TLS as its client: see [`crate::wire::ring::START_TLS`]. [`Input::Secured`] or
+    /// [`Input::Ended`] is the answer; nothing that comes before it is for the machine.
+    Secure(ConnId),
     /// Try once more to write `rest`, without waiting, and close.
     Close(ConnId, Vec<u8>),
     /// End sessions.
@@ -183,6 +193,17 @@ pub trait Table {
     fn room(&self) -> Result<(), Refusal>;
 }
 
+/// Whether connections to other directors are encrypted and authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Never.
+    Off,
+    /// Where the other side offers it too; Dovecot never does.
+    Offered,
+    /// Always: others are refused.
+    Required,
+}
+
 /// What the machine needs of the settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -196,6 +217,8 @@ pub struct Limits {
     pub output_buffer: usize,
     /// A flush script is configured.
     pub flush_script: bool,
+    /// `director_ring_tls_*`.
+    pub tls: Tls,
     /// For attempts to reach others, which should come at other times than those of other directors;
     /// at random, and only looked at in [`Ring::new`].
     pub jitter: u64,
@@ -218,6 +241,9 @@ pub struct Ring {
     round: Round,
     timers: Timers,
     moves: Moves,
+    /// Bulk resets under way.
+    resets: Vec<Reset>,
+    last_reset: u64,
     /// Users that wait for confirmation, and until when.
     weak: VecDeque<(Mono, UserKey)>,
     /// Slots of removed backends, and how many sweeps are to come before they are free.
@@ -249,6 +275,7 @@ impl Ring {
     ) -> Result<Ring, TooManyMembers> {
         let mut members = Members::new(me, others)?;
         members.set_jitter(limits.jitter);
+        members.begin_counting(now.wall);
         let is_ring = members.iter().len() > 1;
         let standing = Standing {
             handshaked: !is_ring,
@@ -266,9 +293,11 @@ impl Ring {
             standing,
             snapshot,
             stale: false,
-            round: Round::new(now.mono),
+            round: Round::new(now),
             timers: Timers::default(),
             moves: Moves::new(),
+            resets: Vec::new(),
+            last_reset: 0,
             weak: VecDeque::new(),
             retired: Vec::new(),
             numbers: Vec::new(),
@@ -301,6 +330,7 @@ impl Ring {
             Input::Connected(conn) => self.connected(conn),
             Input::DialFailed(conn) => self.dial_failed(conn),
             Input::Received(conn, bytes) => self.received(conn, bytes, table),
+            Input::Secured(conn) => self.secured(conn),
             Input::Ended(conn) => self.ended(conn),
             Input::Written(conn, unsent) => self.written(conn, unsent),
             Input::Tick => self.tick(table),
@@ -373,6 +403,9 @@ impl Ring {
         }
         if std::mem::take(&mut self.hosts_gone) {
             self.forget_moves(table);
+        }
+        if !self.resets.is_empty() {
+            self.go_on_resetting(table);
         }
         if self.feeding {
             self.feed(table);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{ConnId, Event, Flush, FlushResult, Kick, Output, Ring, Table};
 use crate::core::moves::{Begin, Context, Effect, Old};
-use crate::core::users::shard_of;
+use crate::core::users::{Started, shard_of};
 use crate::core::{UserHash, UserKey};
 use crate::wire::ring::{Command, DirectorId, Hash, Order, Origin};
 
@@ -71,10 +71,13 @@ impl Ring {
             &Command::Order(origin, Order::UserMove { hash, host }),
             sender,
         );
-        // Without room for the user there is nothing to end here; others may have some.
-        let Ok(started) = started else {
-            return;
-        };
+        // Without room for the user there is nothing to end here, but the others count on us.
+        let started = started.unwrap_or(Started {
+            kick: false,
+            old: None,
+            created: false,
+            removed: 0,
+        });
         let old = started.old.and_then(|slot| {
             let backend = self.director.backends().by_slot(slot)?;
             Some(Old {
@@ -92,6 +95,10 @@ impl Ring {
             new: host,
             kick: started.kick,
         };
+        self.begin_move(begin, table);
+    }
+
+    pub(super) fn begin_move<T: Table>(&mut self, begin: Begin, table: &mut T) {
         let (context, mut effects) = (self.move_context(), Vec::new());
         self.moves.begin(begin, &context, &mut effects);
         self.carry_out(effects, None, table);

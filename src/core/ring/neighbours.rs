@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use super::conn::Conn;
 use super::event::Level;
-use super::{ConnId, Event, Output, Ring};
+use super::{ConnId, Event, Output, Ring, Tls};
 use crate::core::Mono;
 use crate::core::members::Unreachable;
-use crate::wire::ring::{Command, DirectorId, HOMING, MINOR, Role};
+use crate::wire::line::Splitter;
+use crate::wire::ring::{Command, DirectorId, HOMING, MINOR, Role, Stage};
 
 /// Connections whose peer has not said who it is. Only listed addresses get so far; a director needs
 /// one, and a few more after it has lost some without our knowing.
@@ -43,6 +44,9 @@ impl Ring {
 
     /// VERSION and ME: the first two lines of both sides.
     pub(super) fn introduce(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.greeted = true;
+        }
         let me = Command::Me {
             id: self.members.me(),
             time: Some(self.now.wall.0),
@@ -50,6 +54,7 @@ impl Ring {
         let version = Command::Version {
             minor: MINOR,
             homing: HOMING,
+            tls: self.limits.tls != Tls::Off && !self.is_secure(id),
         };
         self.send(id, &version);
         self.send(id, &me);
@@ -63,6 +68,14 @@ impl Ring {
         conn.connected = true;
         conn.last_input = self.now.mono;
         conn.progress = self.now.mono;
+        // Whether the other side knows TLS is in its first line.
+        if self.limits.tls == Tls::Off {
+            self.introduce_as_dialler(id);
+        }
+    }
+
+    /// VERSION, ME, and all directors that we know.
+    pub(super) fn introduce_as_dialler(&mut self, id: ConnId) {
         self.introduce(id);
         let listed = self.members.iter().filter(|member| !member.removed);
         let listed: Vec<DirectorId> = listed.map(|member| member.id).collect();
@@ -71,12 +84,47 @@ impl Ring {
         }
     }
 
+    /// TLS is there, with a director whose certificate was checked: both sides begin anew.
+    pub(super) fn secured(&mut self, id: ConnId) {
+        let now = self.now.mono;
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        conn.secure = true;
+        conn.stage = Stage::Version;
+        conn.splitter = Splitter::default();
+        conn.last_input = now;
+        conn.progress = now;
+        if conn.is_dialler() {
+            self.introduce_as_dialler(id);
+        } else {
+            self.introduce(id);
+        }
+    }
+
+    fn is_secure(&self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(|conn| conn.secure)
+    }
+
     pub(super) fn dial_failed(&mut self, id: ConnId) {
         let Some(conn) = self.conns.map.remove(&id) else {
             return;
         };
         if let Some(director) = conn.director {
             self.say(Event::Unreachable(director));
+            self.stamp_unreached(director);
+        }
+    }
+
+    /// Who takes a connection and ends it before the handshake is through will do so again.
+    pub(super) fn turned_away(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        if conn.is_dialler()
+            && conn.established.is_none()
+            && let Some(director) = conn.director
+        {
             self.stamp_unreached(director);
         }
     }

@@ -186,7 +186,7 @@ impl Ring {
         Ok(())
     }
 
-    fn drop_backend(&mut self, ip: IpAddr, remove: bool) -> Result<(), OrderError> {
+    pub(super) fn drop_backend(&mut self, ip: IpAddr, remove: bool) -> Result<(), OrderError> {
         self.changeable(ip)?;
         let own = self.own_origin();
         let line = if remove {

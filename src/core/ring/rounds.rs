@@ -30,10 +30,12 @@ pub(super) struct Round {
 }
 
 impl Round {
-    pub(super) fn new(now: Mono) -> Round {
+    /// Rounds are counted from the clock on: a SYNC of the process before this one that is still under
+    /// way is older than ours then, and does not make others take ours for old ones.
+    pub(super) fn new(now: super::Now) -> Round {
         Round {
-            seq: 0,
-            begun: now,
+            seq: short(now.wall),
+            begun: now.mono,
             frozen: false,
             pending: false,
             resend_at: None,

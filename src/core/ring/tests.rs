@@ -53,6 +53,8 @@ pub(super) struct World {
     pub(super) lines: Vec<(usize, usize, String)>,
     /// VERSION says nothing of Homing on its way.
     pub(super) plain: bool,
+    /// Pairs of nodes whose connection went over to TLS.
+    pub(super) secured: Vec<(usize, usize)>,
     /// Lines of these words are not delivered to this node, nor those that it sends.
     pub(super) held_back: Option<(usize, &'static [&'static str])>,
 }
@@ -82,15 +84,19 @@ fn machine(node: usize, nodes: usize, backends: u8, now: Now) -> Ring {
         vhosts: 100,
     };
     let director = Director::new(config, (1..=backends).map(seed)).unwrap();
-    let limits = Limits {
+    Ring::new(director, id(node), (0..nodes).map(id), limits(node), now).unwrap()
+}
+
+pub(super) fn limits(node: usize) -> Limits {
+    Limits {
         ping_idle: 30 * Mono::SECOND,
         ping_max: 60 * Mono::SECOND,
         kick_delay: 2 * Mono::SECOND,
         output_buffer: 10 << 20,
         flush_script: false,
+        tls: Tls::Off,
         jitter: node as u64 * 7_919_000_001,
-    };
-    Ring::new(director, id(node), (0..nodes).map(id), limits, now).unwrap()
+    }
 }
 
 impl World {
@@ -100,6 +106,7 @@ impl World {
             mono: 1,
             lines: Vec::new(),
             plain: false,
+            secured: Vec::new(),
             held_back: None,
         };
         for node in 0..nodes {
@@ -198,6 +205,7 @@ impl World {
                     }
                     self.nodes[node].events.push(event);
                 }
+                Output::Secure(conn) => self.secure(node, conn),
                 Output::AbortKick(_) | Output::AbortFlush(_) | Output::Flush(_) => {}
             }
         }
@@ -215,6 +223,19 @@ impl World {
         self.input(node, Input::Connected(conn));
         let source = id(node).ip;
         self.input(other, Input::Accepted { conn: far, source });
+    }
+
+    /// What the driver does with certificates and keys is left out: both sides hear that it went well.
+    fn secure(&mut self, node: usize, conn: ConnId) {
+        if let Some(&(other, far)) = self.nodes[node].ends.get(&conn) {
+            self.secured.push((node, other));
+            self.nodes[other]
+                .ring
+                .unwritten()
+                .for_each(|(_, bytes)| bytes.clear());
+            self.input(other, Input::Secured(far));
+            self.input(node, Input::Secured(conn));
+        }
     }
 
     fn close(&mut self, node: usize, conn: ConnId, rest: &[u8]) {

@@ -17,6 +17,8 @@ pub(super) struct Timers {
     pub reconnect: Option<Mono>,
     /// Dial the preferred right.
     pub preferred: Option<Mono>,
+    /// Go on with bulk resets.
+    pub reset: Option<Mono>,
     /// Forget removed directors.
     pub purge: Option<Mono>,
 }
@@ -30,6 +32,7 @@ impl Ring {
             self.timers.reconnect,
             self.timers.preferred,
             self.timers.purge,
+            self.timers.reset,
             self.round.resend_at,
             self.weak.front().map(|&(at, _)| at),
             self.moves.next_deadline(),

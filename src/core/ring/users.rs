@@ -165,6 +165,7 @@ impl Ring {
             backend: slot,
             stamp: said.stamp,
             weak: said.weak,
+            late: self.moves.has_settled(key, self.now.mono),
             from: sender.map_or(0, |sender| self.number_of(sender)),
         };
         let room = table.room();

@@ -32,13 +32,13 @@ impl Shard {
     /// confirmation. What it noted first does not matter, the present state does; all notes up to now
     /// are answered by this.
     pub fn announce(&mut self, key: UserKey, now: Wall, snapshot: &Snapshot) -> Announce {
+        self.told(key);
         if let Some(entry) = self.confirm(key, now, snapshot) {
             return Announce::Weak(entry);
         }
         let Some(entry) = self.table.get_mut(key) else {
             return unknown(snapshot);
         };
-        entry.set_queued(false);
         let near = snapshot.asks && snapshot.expiry.is_near(entry.stamp(), now);
         if near && !entry.is_weak() && !entry.is_killing() {
             return Announce::Ask;
@@ -47,6 +47,13 @@ impl Shard {
             return Announce::Nothing;
         }
         Announce::User(*entry)
+    }
+
+    /// No note about this user waits any more: the next refresh must leave one.
+    pub fn told(&mut self, key: UserKey) {
+        if let Some(entry) = self.table.get_mut(key) {
+            entry.set_queued(false);
+        }
     }
 
     /// All users whose time is not over.

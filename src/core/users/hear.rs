@@ -1,7 +1,7 @@
 //! What the other directors say of a user, and what is to be said in return
 //! (docs/protocol/ring.md, users).
 //!
-//! Called by the machine of the ring, which is the next layer; without a ring nobody says anything.
+//! Called by the machine of the ring; without others nobody says anything.
 
 use super::shard::is_live;
 use super::{Entry, Shard};
@@ -26,6 +26,8 @@ pub struct Heard {
     pub stamp: Option<Wall>,
     /// The assignment is being confirmed.
     pub weak: bool,
+    /// The user was moved a moment ago: a line with another backend may be older than the move.
+    pub late: bool,
     /// Who is remembered as having decided, if the line's backend is taken ([`Entry::decided_by`]).
     pub from: u16,
 }
@@ -291,7 +293,7 @@ fn choose(
         }
         (false, false) if heard.backend == ours => ours,
         (false, false) if snapshot.expiry.is_near(entry.stamp(), now) => heard.backend,
-        (false, false) if entry.is_killing() => ours,
+        (false, false) if entry.is_killing() || heard.late => ours,
         (false, false) => {
             let winner = lower(ours, heard.backend, snapshot);
             hearing.outcome = Outcome::Changed;

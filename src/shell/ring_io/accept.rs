@@ -74,7 +74,8 @@ impl<M: Machine> RingIo<M> {
         let Some(source) = peer(&fd) else {
             return;
         };
-        let accepted = self.conns.values().filter(|conn| conn.accepted).count();
+        let all = self.conns.values();
+        let accepted = all.filter(|conn| conn.dialled.is_none()).count();
         if accepted >= ACCEPTED_MAX {
             let text = || format!("connection from {source} refused: too many are open");
             self.log.line(Level::Warning, "flood", self.now.mono, text);

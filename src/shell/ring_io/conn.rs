@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -104,8 +104,8 @@ pub(super) enum Stage {
 pub(super) struct Conn {
     fd: OwnedFd,
     pub stage: Stage,
-    /// It came to our listener.
-    pub accepted: bool,
+    /// Whom it was made to; `None`: it came to our listener.
+    pub dialled: Option<SocketAddr>,
     /// Epoll tells when it is writable.
     pub watched_for_room: bool,
     pub outbox: Outbox,
@@ -117,7 +117,7 @@ impl Conn {
         Conn {
             fd,
             stage: Stage::Open,
-            accepted: true,
+            dialled: None,
             watched_for_room: false,
             outbox: Outbox::default(),
         }
@@ -133,7 +133,7 @@ impl Conn {
             _ => Ok(Conn {
                 fd: socket.into(),
                 stage: Stage::Dialling,
-                accepted: false,
+                dialled: Some(to),
                 // Writable means connected, or not.
                 watched_for_room: true,
                 outbox: Outbox::default(),
@@ -174,6 +174,9 @@ impl Conn {
     fn broken(&mut self) {
         self.stage = Stage::Broken;
         self.outbox = Outbox::default();
+        // Whatever the reason was, lines are missing now: the end must come, and soon. It fails
+        // where the connection is gone already.
+        let _ = SockRef::from(&self.fd).shutdown(Shutdown::Both);
     }
 
     /// What is there, at most `buffer.len()` bytes.

@@ -236,8 +236,8 @@ impl<M: Machine> RingIo<M> {
         match conn.finish_dial() {
             Ok(()) => self.handle(Input::Connected(id)),
             Err(error) => {
-                let text = || format!("cannot connect to a director: {error}");
-                self.log.line(Level::Info, "dial", self.now.mono, text);
+                let to = conn.dialled;
+                self.report_dial(to, &error);
                 self.conns.remove(&id);
                 self.handle(Input::DialFailed(id));
             }
@@ -376,6 +376,8 @@ impl<M: Machine> RingIo<M> {
                     conn.close(rest, &mut self.scratch);
                 }
             }
+            // Only with certificates, which are refused at start.
+            Output::Secure(id) => self.answers.push_back(Input::Ended(id)),
             Output::Kick(kick) => self.kick(kick),
             Output::Flush(flush) => {
                 // There is nothing yet that would run the script.
@@ -400,18 +402,24 @@ impl<M: Machine> RingIo<M> {
                 self.conns.insert(id, conn);
             }
             Err(error) => {
-                let text = || format!("cannot connect from {} to {to}: {error}", self.own);
-                self.log.line(Level::Info, "dial", self.now.mono, text);
+                self.report_dial(Some(to), &error);
                 self.answers.push_back(Input::DialFailed(id));
             }
         }
+    }
+
+    /// The machine says that a director cannot be reached, and this why.
+    fn report_dial(&mut self, to: Option<SocketAddr>, error: &io::Error) {
+        let to = to.map_or_else(String::new, |to| to.to_string());
+        let text = || format!("connect({to}) from {} failed: {error}", self.own);
+        self.log.line(Level::Info, "dial", self.now.mono, text);
     }
 
     /// No socket to Dovecot's ipc service is open yet, so nobody can be told to end sessions: a move
     /// goes on as if that had been done, after its delay.
     fn kick(&mut self, kick: Kick) {
         let text = || format!("sessions are not ended, there is no kick socket yet: {kick:?}");
-        self.log.line(Level::Debug, "kick", self.now.mono, text);
+        self.log.line(Level::Warning, "kick", self.now.mono, text);
         if let Kick::Moved(key) = kick {
             self.answers.push_back(Input::Kicked(key));
         }

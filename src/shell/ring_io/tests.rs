@@ -65,7 +65,7 @@ impl Machine for Script {
             Input::Kicked(key) => Told::Kicked(key),
             Input::Flushed(key, result) => Told::Flushed(key, result),
             Input::Leave => Told::Left,
-            Input::Start | Input::Swept => Told::Other,
+            Input::Secured(_) | Input::Start | Input::Swept => Told::Other,
         };
         self.told.push(told);
     }

@@ -3,7 +3,7 @@
 //! A line is read in two steps where it carries an origin: [`parse`] gives the [`Origin`] first, and
 //! [`Received::order`] reads the rest, because a duplicate is dropped before its fields are looked
 //! at. [`Command::write`] is the other direction; it never makes a line that a director would
-//! refuse. Homing does not open ring connections yet: the machine that will is the next layer.
+//! refuse. The machine that speaks it is [`crate::core::ring`].
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -38,10 +38,15 @@ pub const MAX_LINE: usize = 1023;
 pub const MAX_VHOSTS: u32 = 1_000_000;
 /// Extensions of Homing that this codec knows.
 pub const HOMING: u32 = 1;
+/// What a dialler writes in place of VERSION when the other side has offered TLS. It is answered with
+/// the same line, behind whatever was written before; from then on both sides begin anew, inside TLS.
+pub const START_TLS: &[u8] = b"STARTTLS\n";
 /// What OPTIONS must contain.
 const CONSISTENT_HASHING: &[u8] = b"consistent-hashing";
 /// What the field of VERSION begins with that tells a Homing director.
 const HOMING_FIELD: &[u8] = b"homing=";
+/// The field of VERSION that offers TLS.
+const TLS_FIELD: &[u8] = b"tls";
 
 /// First minor version with OPTIONS: a director below it cannot join.
 pub const MINOR_OPTIONS: u32 = 5;
@@ -96,6 +101,8 @@ pub enum Command<'a> {
         /// Extensions of Homing that the sender knows, by number; 0: it is another program. Those
         /// ignore the field.
         homing: u32,
+        /// The sender takes [`START_TLS`] as the first line of this connection.
+        tls: bool,
     },
     /// Second line of both sides.
     Me {

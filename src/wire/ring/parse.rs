@@ -9,6 +9,7 @@ use super::fields::{Fields, split_word, text, time_of, u64_of};
 use super::{
     CONSISTENT_HASHING, Command, Context, HOMING_FIELD, HandUser, HandUsers, Host, Load, MAJOR,
     MAX_LINE, MAX_VHOSTS, MINOR_USER_TIME, Order, Origin, PROTOCOL, RingError, Role, Stage, Sync,
+    TLS_FIELD,
 };
 
 /// A line, read as far as it is safe to read it at once.
@@ -246,14 +247,16 @@ fn version(fields: Fields<'_>) -> Result<Command<'_>, RingError> {
         return Err(RingError::WrongMajor { major, minor });
     }
     let mut homing = 0;
+    let mut tls = false;
     while let Some(field) = fields.optional() {
         // Whatever else somebody adds is none of our business.
         let level = field
             .strip_prefix(HOMING_FIELD)
             .and_then(crate::wire::line::number);
         homing = level.unwrap_or(homing);
+        tls |= *field == *TLS_FIELD;
     }
-    Ok(Command::Version { minor, homing })
+    Ok(Command::Version { minor, homing, tls })
 }
 
 fn me(fields: Fields<'_>) -> Result<Command<'_>, RingError> {

@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::{
     CONSISTENT_HASHING, Command, DirectorId, HOMING_FIELD, HandUser, Host, Load, MAJOR, MAX_LINE,
     MINOR_OPTIONS, MINOR_STATE, MINOR_TAGS, MINOR_USER_TIME, Order, Origin, PROTOCOL, Sync,
+    TLS_FIELD,
 };
 use crate::wire::ip_text::ip_text;
 use crate::wire::line::{escape_into, push_number};
@@ -61,7 +62,7 @@ impl Command<'_> {
 
     fn push(&self, versions: Versions, out: &mut Vec<u8>) {
         match self {
-            Command::Version { minor, homing } => {
+            Command::Version { minor, homing, tls } => {
                 word(b"VERSION", out);
                 raw(PROTOCOL, out);
                 number(MAJOR.into(), out);
@@ -69,6 +70,9 @@ impl Command<'_> {
                 if *homing > 0 {
                     raw(HOMING_FIELD, out);
                     push_number((*homing).into(), out);
+                }
+                if *tls {
+                    raw(TLS_FIELD, out);
                 }
             }
             Command::Me { id, time } => {

@@ -101,8 +101,8 @@ fn recorded_changes_that_cross_end_on_the_lower_weight() {
 }
 
 #[test]
-fn of_crossing_states_the_newer_wins() {
-    for (when, is_down) in [(499, true), (500, false), (501, false)] {
+fn of_crossing_states_the_newer_wins_and_of_one_second_down() {
+    for (when, is_down) in [(499, true), (500, true), (501, false)] {
         let mut backends = two();
         backends.merge(&down(line(1, 100), 500), true).unwrap();
         let up = HostLine {

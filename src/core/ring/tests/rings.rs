@@ -281,3 +281,102 @@ fn a_joining_director_asks_for_users_that_it_does_not_know() {
         assert_eq!(world.home(2, hash), world.home(1, hash));
     }
 }
+
+fn with_tls(kinds: &[Tls]) -> World {
+    let mut world = World::new(kinds.len(), 3);
+    for (node, &tls) in kinds.iter().enumerate() {
+        let limits = Limits {
+            tls,
+            ..limits(node)
+        };
+        world.nodes[node].ring.set_limits(limits);
+    }
+    for node in 0..kinds.len() {
+        world.start(node);
+    }
+    world.pass(30);
+    world
+}
+
+#[test]
+fn tls_is_used_where_both_sides_have_it() {
+    let secured = |world: &World| world.secured.len();
+    let all = with_tls(&[Tls::Required; 3]);
+    all.assert_whole();
+    assert!(secured(&all) >= 3);
+    let some = with_tls(&[Tls::Offered, Tls::Offered, Tls::Off]);
+    some.assert_whole();
+    assert!(some.secured.iter().all(|&(a, b)| a < 2 && b < 2) && secured(&some) >= 1);
+}
+
+#[test]
+fn who_demands_tls_stays_away_from_who_has_none() {
+    let world = with_tls(&[Tls::Required, Tls::Off]);
+    for node in 0..2 {
+        assert_eq!(world.nodes[node].ring.right(), None);
+        assert!(world.nodes[node].ring.standing().synced, "each is alone");
+    }
+    let says = |event: &Event| event.to_string().contains("director_ring_tls_required");
+    assert!(world.nodes[0].events.iter().any(says));
+}
+
+#[test]
+fn a_backend_is_emptied_a_few_users_at_a_time() {
+    let mut world = ring(3);
+    for hash in 1..=300 {
+        world.login(0, hash * 14_000_029);
+    }
+    let from = backend(2);
+    let there = |world: &World, node| {
+        let of = |hash: &u32| world.home(node, hash * 14_000_029) == Some(from);
+        (1..=300).filter(of).count()
+    };
+    let before = there(&world, 0);
+    assert!(before > 50);
+    world
+        .order(
+            0,
+            Order::SetBackend {
+                ip: from,
+                tag: None,
+                vhosts: Some(0),
+            },
+        )
+        .unwrap();
+    world.pass(1);
+    let now = world.now();
+    let Node { ring, users, .. } = &mut world.nodes[0];
+    let reset = ring.reset_users(Some(from), 10, now, users).unwrap();
+    assert_eq!(ring.reset_users(Some(backend(99)), 10, now, users), None);
+    world.settle();
+    assert!(there(&world, 0) <= before - 10 && there(&world, 0) > 0);
+    assert!(!world.nodes[0].ring.is_reset_over(reset));
+    world.pass(100);
+    assert!(world.nodes[0].ring.is_reset_over(reset));
+    for node in 0..3 {
+        assert_eq!(there(&world, node), 0);
+    }
+    assert_eq!(world.nodes[1].kicks.len(), before);
+}
+
+#[test]
+fn users_without_a_usable_backend_are_forgotten_everywhere() {
+    let mut world = ring(3);
+    for hash in 1..=50 {
+        world.login(1, hash * 80_000_023);
+    }
+    for n in 1..=3 {
+        world.order(0, Order::Down(backend(n))).unwrap();
+        world.pass(1);
+    }
+    let now = world.now();
+    let Node { ring, users, .. } = &mut world.nodes[0];
+    let reset = ring.reset_users(None, 1000, now, users).unwrap();
+    world.settle();
+    world.pass(40);
+    assert!(world.nodes[0].ring.is_reset_over(reset));
+    assert_eq!(world.nodes[0].kicks.len(), 50);
+    for node in 0..3 {
+        assert!((1..=50).all(|hash| world.home(node, hash * 80_000_023).is_none()));
+    }
+}

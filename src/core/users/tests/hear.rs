@@ -24,6 +24,7 @@ fn user(backend: BackendSlot, stamp: u64) -> Heard {
         backend,
         stamp: Some(Wall(stamp)),
         weak: false,
+        late: false,
         from: 3,
     }
 }

@@ -222,6 +222,7 @@ fn a_weak_user_stays_weak_and_all_directors_end_up_with_one_backend() {
         backend: HOST_1,
         stamp: None,
         weak: false,
+        late: false,
         from: 0,
     };
     let mut origin = shard_with(moved);

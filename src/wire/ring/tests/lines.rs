@@ -375,7 +375,8 @@ fn versions_and_options() {
         newer,
         Ok(Command::Version {
             minor: 12,
-            homing: 0
+            homing: 0,
+            tls: false
         })
     );
     let wrong = version(b"VERSION\tdirector\t2\t0").expect_err("major");

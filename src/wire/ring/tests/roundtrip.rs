@@ -75,8 +75,9 @@ fn a_handshake_line() -> BoxedStrategy<(Command<'static>, Stage)> {
     prop_oneof![
         (an_id(), prop::option::of(a_time()))
             .prop_map(|(id, time)| (Command::Me { id, time }, Stage::Me)),
-        (any::<u32>(), any::<u32>())
-            .prop_map(|(minor, homing)| { (Command::Version { minor, homing }, Stage::Version) }),
+        (any::<u32>(), any::<u32>(), any::<bool>()).prop_map(|(minor, homing, tls)| {
+            (Command::Version { minor, homing, tls }, Stage::Version)
+        }),
         Just((Command::Options, Stage::Handshake)),
         any::<bool>().prop_map(|flag| (Command::HostHandStart(flag), Stage::Handshake)),
         any::<bool>().prop_map(|flag| (Command::HostHandEnd(flag), Stage::Hosts)),

@@ -1,0 +1,214 @@
+//! Bulk resets: the users of a backend are moved to where the hash ring would place them, a bounded
+//! number at a time (docs/protocol/ring.md, moves).
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use super::{Event, Ring, Table};
+use crate::core::moves::{Begin, Old};
+use crate::core::users::{SHARDS, shard_of};
+use crate::core::{BackendSlot, Mono, UserKey};
+
+/// Shards that are looked through in one turn: at ten million users some 160,000 entries, a few
+/// milliseconds in which the ring has to wait.
+const SHARDS_PER_TURN: usize = 16;
+
+/// A bulk reset, for as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResetId(u64);
+
+/// One under way.
+#[derive(Debug)]
+pub(super) struct Reset {
+    id: ResetId,
+    /// Backends whose users are still to be looked at, the first one just now.
+    hosts: VecDeque<IpAddr>,
+    /// Most users that move at a time, those of others included.
+    max: usize,
+    /// The next shard to be looked through.
+    shard: usize,
+    /// Users that were found there.
+    found: Vec<UserKey>,
+    /// Some had nowhere to go.
+    stranded: bool,
+    moved: u64,
+    begun: Mono,
+    count: usize,
+}
+
+impl Ring {
+    /// Begins to move the users of a backend, or of all, to where they belong. `None`: there is no such
+    /// backend.
+    pub fn reset_users<T: Table>(
+        &mut self,
+        host: Option<IpAddr>,
+        max: usize,
+        now: super::Now,
+        table: &mut T,
+    ) -> Option<ResetId> {
+        self.now = now;
+        let backends = self.director.backends();
+        let hosts: VecDeque<IpAddr> = match host {
+            Some(ip) => [backends.find(ip)?.ip].into(),
+            None => backends.iter().map(|backend| backend.ip).collect(),
+        };
+        self.last_reset += 1;
+        let id = ResetId(self.last_reset);
+        let count = hosts.len();
+        self.resets.push(Reset {
+            id,
+            hosts,
+            max: max.max(1),
+            shard: 0,
+            found: Vec::new(),
+            stranded: false,
+            moved: 0,
+            begun: now.mono,
+            count,
+        });
+        self.settle(table);
+        Some(id)
+    }
+
+    /// Whether a reset has looked at all its users. Some may be moving still.
+    pub fn is_reset_over(&self, id: ResetId) -> bool {
+        self.resets.iter().all(|reset| reset.id != id)
+    }
+
+    /// A turn of every reset.
+    pub(super) fn go_on_resetting<T: Table>(&mut self, table: &mut T) {
+        self.timers.reset = None;
+        if !self.standing.synced {
+            return;
+        }
+        for mut reset in std::mem::take(&mut self.resets) {
+            if self.reset_some(&mut reset, table) {
+                let took = self.now.mono.since(reset.begun);
+                self.say(Event::ResetOver(reset.moved, reset.count, took));
+            } else {
+                self.resets.push(reset);
+            }
+        }
+    }
+
+    /// `true`: it is over.
+    fn reset_some<T: Table>(&mut self, reset: &mut Reset, table: &mut T) -> bool {
+        for _ in 0..SHARDS_PER_TURN {
+            let Some(&host) = reset.hosts.front() else {
+                return true;
+            };
+            while let Some(&key) = reset.found.last() {
+                if self.moves.moving() >= reset.max {
+                    // Goes on when one ends.
+                    return false;
+                }
+                reset.found.pop();
+                self.reset_one(reset, host, key, table);
+            }
+            if reset.shard < SHARDS {
+                self.find_users(reset, host, table);
+            } else {
+                self.host_is_reset(reset, host);
+            }
+        }
+        self.timers.reset = Some(self.now.mono);
+        false
+    }
+
+    fn find_users<T: Table>(&mut self, reset: &mut Reset, host: IpAddr, table: &mut T) {
+        let snapshot = self.fresh(table);
+        let now = self.now.wall;
+        let Some(slot) = self.slot_of(host) else {
+            reset.shard = SHARDS;
+            return;
+        };
+        let found = &mut reset.found;
+        table.with(reset.shard, |shard| {
+            let of_host = shard.living(now, &snapshot);
+            let of_host = of_host.filter(|entry| {
+                entry.backend() == slot
+                    && !entry.is_killing()
+                    && snapshot.choose(entry.key()) != Some(slot)
+            });
+            found.extend(of_host.map(crate::core::users::Entry::key));
+        });
+        reset.shard += 1;
+    }
+
+    fn slot_of(&self, host: IpAddr) -> Option<BackendSlot> {
+        Some(self.director.backends().find(host)?.slot)
+    }
+
+    fn reset_one<T: Table>(
+        &mut self,
+        reset: &mut Reset,
+        host: IpAddr,
+        key: UserKey,
+        table: &mut T,
+    ) {
+        let snapshot = self.fresh(table);
+        let now = self.now.wall;
+        let slot = self.slot_of(host);
+        // It may have gone, or come elsewhere, since it was found.
+        let there = table.with(shard_of(key.hash), |shard| {
+            shard
+                .peek(key, now, &snapshot)
+                .is_some_and(|entry| Some(entry.backend()) == slot && !entry.is_killing())
+        });
+        if !there {
+            return;
+        }
+        reset.moved += 1;
+        let choice = snapshot.choose(key).and_then(|slot| snapshot.backend(slot));
+        match choice.map(|backend| backend.ip) {
+            Some(ip) if ip == host => reset.moved -= 1,
+            Some(ip) => {
+                let own = self.own_origin();
+                self.start_move(key, ip, own, None, table);
+            }
+            None => {
+                reset.stranded = true;
+                self.kill_stranded(key, host, table);
+            }
+        }
+    }
+
+    /// Ends the sessions of a user that no backend can take. The others are told nothing of it before
+    /// HOST-FLUSH.
+    fn kill_stranded<T: Table>(&mut self, key: UserKey, host: IpAddr, table: &mut T) {
+        let snapshot = self.fresh(table);
+        let now = self.now.wall;
+        let started = table.with(shard_of(key.hash), |shard| {
+            shard.start_kill(key, now, &snapshot)
+        });
+        let Some(backend) = self
+            .director
+            .backends()
+            .find(host)
+            .filter(|_| started.is_some())
+        else {
+            return;
+        };
+        let begin = Begin {
+            key,
+            ours: true,
+            old: Some(Old {
+                ip: host,
+                down: backend.down,
+                vhosts: backend.vhosts,
+            }),
+            new: host,
+            kick: true,
+        };
+        self.begin_move(begin, table);
+    }
+
+    fn host_is_reset(&mut self, reset: &mut Reset, host: IpAddr) {
+        if std::mem::take(&mut reset.stranded) {
+            // Those whose sessions are ending are waited for by nobody: their entries go.
+            let _ = self.drop_backend(host, false);
+        }
+        reset.hosts.pop_front();
+        reset.shard = 0;
+    }
+}
