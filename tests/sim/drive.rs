@@ -94,6 +94,9 @@ impl World {
                 say!(self, "[{n}] closes {conn:?} with {}", rest.escape_ascii());
                 self.close(n, conn, rest);
             }
+            Output::Secure(conn) => {
+                self.fail("S7 panic", format!("[{n}] TLS for {conn:?}, which is off"));
+            }
             Output::Kick(kick) => self.begin_kick(n, kick),
             Output::AbortKick(key) => {
                 if let Some(process) = self.nodes[n].process.as_mut() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use homing::core::admission::has_room;
 use homing::core::director::{Config, Director, Seed};
 use homing::core::parking::Parking;
-use homing::core::ring::{ConnId, Limits, Now, Ring, Table};
+use homing::core::ring::{ConnId, Limits, Now, Ring, Table, Tls};
 use homing::core::snapshot::Snapshot;
 use homing::core::user_hash::Template;
 use homing::core::users::{SHARDS, Shard};
@@ -217,6 +217,7 @@ impl Process {
             kick_delay: 2 * SECOND,
             output_buffer: options.output_buffer,
             flush_script: options.flush_script,
+            tls: Tls::Off,
             jitter: now.mono.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20,
         };
         let ring = Ring::new(director(options), me, others.iter().copied(), limits, now).unwrap();
