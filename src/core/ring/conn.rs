@@ -38,9 +38,11 @@ pub(super) struct Conn {
     pub peer_minor: u32,
     /// Extensions of Homing that the peer knows.
     pub homing: u32,
+    /// TLS is about to begin: lines that are not inside are nobody's.
+    pub securing: bool,
     /// Inside TLS.
     pub secure: bool,
-    /// Our VERSION and ME are out, so that other lines may follow.
+    /// Our VERSION and ME are out, and TLS has begun or will not, so that other lines may follow.
     pub greeted: bool,
     pub splitter: Splitter,
     /// To be taken by the driver.
@@ -85,6 +87,7 @@ impl Conn {
             stage: Stage::Version,
             peer_minor: 0,
             homing: 0,
+            securing: false,
             secure: false,
             greeted: false,
             splitter: Splitter::default(),
