@@ -16,14 +16,14 @@ use super::clock;
 use super::dovecot_master::StatusReporter;
 use super::keeper::{Keeper, KeeperError, KeeperEvent};
 use super::readable::{readable, socket_readable};
-use super::ring_io::Driver;
 use super::ring_io::serve::RingThread;
+use super::ring_io::{Driver, Tuning};
 use super::signals::{ControlSource, Notice};
 use super::stats::Stats;
 use super::systemd;
 use super::tier::{StartError, Tier};
 use crate::core::ip_text::ip_text;
-use crate::core::ring::{Input, Limits};
+use crate::core::ring::Input;
 use crate::core::users::SHARDS;
 use crate::settings::{Listener, ListenerKind, Loaded, Place, Problem, place_text};
 
@@ -60,7 +60,7 @@ pub type Read = Result<Loaded, Vec<Problem>>;
 pub type ReadAgain = Arc<dyn Fn() -> Read + Send + Sync>;
 
 /// See [`Reload::apply`].
-pub type Apply = Box<dyn FnMut(Read, &Tier) -> Option<Limits>>;
+pub type Apply = Box<dyn FnMut(Read, &Tier) -> Option<Tuning>>;
 
 /// How the settings are read again.
 pub struct Reload {
@@ -191,8 +191,8 @@ async fn take_notices(
                 Ok(Some(Notice::Reload)) => {
                     let read = Arc::clone(&reload.read);
                     let read = glommio::executor().spawn_blocking(move || read()).await;
-                    if let Some(limits) = (reload.apply)(read, &shared.tier) {
-                        shared.ring.set_limits(limits);
+                    if let Some(tuning) = (reload.apply)(read, &shared.tier) {
+                        shared.ring.tune(tuning);
                     }
                 }
                 Ok(Some(Notice::User)) => shared.log_state(),

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use socket2::SockRef;
 
 use super::conn::{Conn, prepare};
+use super::tls::Link;
 use super::{Machine, RingIo};
 use crate::core::ring::{Input, Level};
 use crate::shell::epoll::Interest;
@@ -89,7 +90,8 @@ impl<M: Machine> RingIo<M> {
             self.log.line(Level::Error, "watch", self.now.mono, text);
             return;
         }
-        self.conns.insert(id, Conn::accepted(fd));
+        let link = Link::accepted(self.machine.certificates().as_ref(), source);
+        self.conns.insert(id, Conn::accepted(fd, source, link));
         self.handle(Input::Accepted { conn: id, source });
         self.perform();
     }

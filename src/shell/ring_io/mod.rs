@@ -6,6 +6,8 @@
 //! | `accept` | connections that others make to us |
 //! | `conn` | one connection: bytes that wait, dialling |
 //! | `log` | what is logged, and how often |
+//! | `secure` | where TLS stands between sockets and machine |
+//! | [`tls`] | TLS itself, without sockets |
 //! | [`serve`] | the thread, and what others tell it |
 //!
 //! Everything that may happen ends the wait in one epoll instance: listeners, connections, notes of
@@ -21,7 +23,9 @@ mod accept;
 mod conn;
 pub mod driver;
 mod log;
+mod secure;
 pub mod serve;
+pub mod tls;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -33,6 +37,7 @@ use accept::LISTENER;
 use conn::{Conn, Stage};
 pub use driver::{Driver, Machine};
 use log::Log;
+pub use secure::Tuning;
 use serve::Message;
 
 use super::clock;
@@ -249,6 +254,7 @@ impl<M: Machine> RingIo<M> {
             return;
         };
         match conn.read(&mut self.scratch) {
+            Read::Bytes(count) if !conn.link.is_plain() => self.read_through(id, count),
             Read::Bytes(count) => {
                 self.make_room(count + count / 2);
                 self.taken += count;
@@ -376,8 +382,7 @@ impl<M: Machine> RingIo<M> {
                     conn.close(rest, &mut self.scratch);
                 }
             }
-            // Only with certificates, which are refused at start.
-            Output::Secure(id) => self.answers.push_back(Input::Ended(id)),
+            Output::Secure(id) => self.secure(id),
             Output::Kick(kick) => self.kick(kick),
             Output::Flush(flush) => {
                 // There is nothing yet that would run the script.

@@ -12,8 +12,8 @@ use std::time::Duration;
 use crossbeam::channel::{Sender, bounded};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use super::{Driver, Machine, RingIo};
-use crate::core::ring::{Input, Limits};
+use super::{Driver, Machine, RingIo, Tuning};
+use crate::core::ring::Input;
 use crate::shell::clock;
 use crate::shell::cores::Cores;
 use crate::shell::epoll::Events;
@@ -39,7 +39,7 @@ pub enum Message {
     /// Tell the machine.
     Input(Input<'static>),
     /// After a reload.
-    Limits(Limits),
+    Tune(Tuning),
     /// Send a line for the log.
     Summary(Sender<String>),
     /// The process ends: say goodbye.
@@ -103,8 +103,8 @@ impl RingThread {
     }
 
     /// After a reload.
-    pub fn set_limits(&self, limits: Limits) {
-        self.mailbox.send(Message::Limits(limits));
+    pub fn tune(&self, tuning: Tuning) {
+        self.mailbox.send(Message::Tune(tuning));
     }
 
     /// One line for the log; `None`: the thread does not answer.
@@ -139,7 +139,7 @@ async fn serve(mut ring: RingIo<Driver>) {
 
 impl<M: Machine> RingIo<M> {
     /// Sleeps until the next turn is to come, when this one had something to do.
-    fn pause(&mut self) {
+    pub(super) fn pause(&mut self) {
         if let Some(at) = self.next_turn.take() {
             clock::sleep_until(at);
         }
@@ -152,7 +152,7 @@ impl<M: Machine> RingIo<M> {
                 Message::Unlisten(number) => self.unlisten(number),
                 Message::StopListening => self.stop_listening(),
                 Message::Input(input) => self.handle(input),
-                Message::Limits(limits) => self.machine.set_limits(limits),
+                Message::Tune(tuning) => self.machine.tune(tuning),
                 Message::Summary(sender) => {
                     // A full or closed channel means that nobody waits for the answer any more.
                     let _ = sender.try_send(self.machine.summary());
