@@ -229,6 +229,7 @@ impl Ring {
         });
         match announce {
             Announce::Nothing => {}
+            Announce::Settled => self.outputs.push(Output::Wake(key)),
             Announce::Ask => self.ask(key),
             Announce::User(entry) => self.tell_user(&entry, None),
             Announce::Weak(entry) => {

@@ -16,6 +16,7 @@ use super::clock::{wait_for, wait_until};
 use super::config::render;
 use super::dovecot::{Dovecot, HOMING, Version};
 use super::process::{Proc, signal};
+use super::seat::Seat;
 use super::service;
 use super::site::Site;
 use super::supervised::Supervised;
@@ -70,6 +71,15 @@ pub struct DirectorSpec {
     pub auth_userdb: PathBuf,
     /// Further lines for Homing's settings, before the listeners.
     pub homing_settings: String,
+    /// Its place in a ring; without, it is alone.
+    pub seat: Option<Seat>,
+}
+
+impl DirectorSpec {
+    /// What its seat has to say; nothing when it is alone.
+    fn in_ring(&self, text: &dyn Fn(&Seat) -> String) -> String {
+        self.seat.as_ref().map_or_else(String::new, text)
+    }
 }
 
 /// Users a director has assigned.
@@ -259,6 +269,49 @@ impl Director {
     }
 }
 
+/// What only rings have done to them.
+#[allow(dead_code, reason = "the tests of rings are another program")]
+impl Director {
+    /// Ends it without a warning, as if its machine had lost power.
+    pub fn kill(&mut self) {
+        match &mut self.running {
+            Running::Dovecot(dovecot) => dovecot.kill(),
+            Running::Homing(running) => {
+                if let Some(mut running) = running.take() {
+                    running.kill();
+                }
+            }
+            Running::Supervised(_) | Running::Service(..) => panic!("it is not a lone process"),
+        }
+    }
+
+    /// Sends a signal to the process that directs, e.g. to stop it for a while.
+    pub fn signal(&self, number: i32) {
+        let pids = match &self.running {
+            Running::Dovecot(dovecot) => dovecot.service_pids("director"),
+            _ => vec![self.pid()],
+        };
+        assert_eq!(pids.len(), 1, "processes of {}", self.spec.name);
+        signal(pids[0], number);
+    }
+
+    /// Runs doveadm with a Dovecot's configuration; what it printed, and its exit status.
+    pub fn doveadm(&self, words: &[&str]) -> (String, Option<i32>) {
+        match &self.running {
+            Running::Dovecot(dovecot) => dovecot.doveadm(words),
+            _ => panic!("{} is no Dovecot", self.spec.name),
+        }
+    }
+
+    /// A Dovecot's admin socket.
+    pub fn admin_socket(&self) -> Option<PathBuf> {
+        match &self.running {
+            Running::Dovecot(dovecot) => Some(dovecot.base().join("director-admin")),
+            _ => None,
+        }
+    }
+}
+
 fn start_dovecot(site: &Site, spec: &DirectorSpec) -> Dovecot {
     Dovecot::start(site, &spec.name, Version::V23, |dovecot| {
         let link = |target: &Path, name: &str| {
@@ -266,12 +319,21 @@ fn start_dovecot(site: &Site, spec: &DirectorSpec) -> Dovecot {
         };
         link(&spec.auth_login, "auth-login");
         link(&spec.auth_userdb, "auth-userdb");
-        let unused = dovecot.base().join("director-authreply");
+        let unused = PathBuf::from("director-authreply"); // in base_dir
         let authreply = spec.sockets.authreply.as_ref().unwrap_or(&unused);
         let mut values = dovecot.values();
         values.extend([
             ("ADDRESS", spec.address.to_string()),
             ("BACKENDS", spec.backends.clone()),
+            ("DIRECTORS", spec.in_ring(&Seat::directors)),
+            (
+                "RING_SETTINGS",
+                spec.in_ring(&|seat| seat.dovecot_settings(&dovecot.log())),
+            ),
+            (
+                "RING_LISTENER",
+                spec.in_ring(&|seat| seat.dovecot_listener(spec.address)),
+            ),
             ("EXPIRE", spec.expire.to_string()),
             ("LOGIN_SOCKET", spec.sockets.login.display().to_string()),
             ("USERDB_SOCKET", spec.sockets.userdb.display().to_string()),
@@ -296,6 +358,7 @@ fn homing_settings(spec: &DirectorSpec) -> String {
     let authreply = spec.sockets.authreply.as_ref();
     [
         service_settings(spec),
+        spec.in_ring(&Seat::homing_settings),
         user,
         format!("auth_login_path = \"{}\"\n", spec.auth_login.display()),
         format!("auth_userdb_path = \"{}\"\n", spec.auth_userdb.display()),
@@ -303,6 +366,7 @@ fn homing_settings(spec: &DirectorSpec) -> String {
         listener("userdb", &spec.sockets.userdb),
         listener("notify", &spec.sockets.notify),
         authreply.map_or_else(String::new, |path| listener("authreply", path)),
+        spec.in_ring(&|seat| seat.homing_listener(spec.address)),
     ]
     .concat()
 }

@@ -113,6 +113,18 @@ impl Dovecot {
         }
     }
 
+    /// Kills all of it at once and waits until nothing is left. What it has left on disk stays.
+    #[allow(dead_code, reason = "the tests of rings are another program")]
+    pub fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            let below = process::descendants(running.pid());
+            running.kill();
+            for (pid, _) in below {
+                process::wait_gone(pid);
+            }
+        }
+    }
+
     /// Runs `doveadm` in this instance, with its configuration; what it printed, and its exit status.
     pub fn doveadm(&self, words: &[&str]) -> (String, Option<i32>) {
         let (master, config) = (self.master().to_string(), self.config());

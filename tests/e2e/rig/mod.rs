@@ -5,7 +5,7 @@
 //! director. A [`Client`] talks to the proxy as a mail reader would. docs/testing.md tells how to
 //! use them.
 
-mod admin;
+pub mod admin;
 mod client;
 mod clock;
 mod config;
@@ -13,6 +13,7 @@ mod director;
 mod dovecot;
 mod process;
 mod scripted_auth;
+pub mod seat;
 mod secrets;
 mod service;
 mod site;

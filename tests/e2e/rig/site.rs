@@ -1,5 +1,6 @@
 //! A site: the directory, the addresses and the secrets of one test.
 
+use std::env;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +13,8 @@ use tempfile::TempDir;
 
 use super::secrets;
 
+/// With this in the environment, the directory of a failed test stays.
+const KEEP: &str = "HOMING_KEEP_SITES";
 /// Lines of each log that a failed test prints.
 const TAIL: usize = 60;
 
@@ -95,6 +98,9 @@ impl Drop for Site {
     fn drop(&mut self) {
         if thread::panicking() {
             self.print_logs();
+            if env::var_os(KEEP).is_some() {
+                self.dir.disable_cleanup(true);
+            }
         } else {
             self.check_no_secret_in_logs();
         }

@@ -112,6 +112,7 @@ impl Tier {
             auth_login: base.join("auth-login"),
             auth_userdb: base.join("auth-userdb"),
             homing_settings: spec.homing_settings.to_owned(),
+            seat: None,
         };
         let proxy = start_proxy(&site, spec, address, backend_ports, Some(&director));
         let director = match placement {

@@ -451,3 +451,30 @@ fn nobody_hears_of_the_ring_before_tls_was_chosen() {
         "{greeting}"
     );
 }
+
+#[test]
+fn a_lookup_that_waits_for_a_confirmation_hears_that_none_is_needed() {
+    let mut world = ring(2);
+    let hash = 3_000_000_001;
+    world.login(0, hash);
+    let home = world.home(0, hash).unwrap();
+    world.order(0, Order::Down(home)).unwrap();
+    world.pass(880);
+    // The lookup notes that it waits; before the note is read another director refreshes the user.
+    let now = world.now();
+    let Node { ring, users, .. } = &mut world.nodes[0];
+    let snapshot = Arc::clone(ring.snapshot());
+    let shard = &mut users.shards[shard_of(UserHash(hash))];
+    let login = shard.login(key(hash), now.wall, &snapshot, || Ok(()));
+    assert_eq!(
+        (waits(login.decision), login.note),
+        (Some(DelayReason::Weak), Note::Confirm)
+    );
+    let line = format!("USER\t{hash}\t{home}\t{}\n", now.wall.0);
+    let right = world.nodes[0].ring.right.unwrap();
+    world.input(0, Input::Received(right, line.as_bytes()));
+    world.input(0, Input::Note(key(hash)));
+    world.settle();
+    assert!(world.nodes[0].wakes.contains(&key(hash)));
+    assert!(matches!(world.login(0, hash), Decision::Go(_)));
+}

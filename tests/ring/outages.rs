@@ -1,0 +1,67 @@
+//! A member goes and comes back while users log in all the time.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::rig::{Ring, RingSpec};
+
+for_each_ring!(
+    a_killed_member_comes_back_under_load,
+    super::killed,
+    [ddd "DDD", hdd "HDD", hhd "HHD", hhh "HHH"]
+);
+for_each_ring!(
+    a_stopped_member_comes_back_under_load,
+    super::stopped,
+    [ddd "DDD", hdd "HDD", hhd "HHD", hhh "HHH"]
+);
+for_each_ring!(
+    a_silent_member_is_left_out_and_comes_back,
+    super::silent,
+    [ddd "DDD", hdd "HDD", hhd "HHD", hhh "HHH"]
+);
+
+const USERS: usize = 300;
+/// Some logins in each state.
+const A_WHILE: Duration = Duration::from_secs(1);
+
+fn killed(members: &'static str) {
+    away_and_back(members, Ring::kill);
+}
+
+fn stopped(members: &'static str) {
+    away_and_back(members, Ring::stop);
+}
+
+fn away_and_back(members: &'static str, end: impl Fn(&mut Ring, usize)) {
+    let mut ring = Ring::start_skewed(RingSpec::of(members), USERS);
+    let load = ring.load();
+    for number in 0..members.len() {
+        thread::sleep(A_WHILE);
+        end(&mut ring, number);
+        ring.agree();
+        ring.start_member(number);
+        ring.agree();
+    }
+    let tally = load.finish();
+    assert!(tally.elsewhere > 0, "nobody has missed a member: {tally:?}");
+    ring.check_logs(&[]);
+}
+
+/// Nothing tells the others that it is away but its silence.
+fn silent(members: &'static str) {
+    let spec = RingSpec {
+        ping_idle: 4,
+        ..RingSpec::of(members)
+    };
+    let mut ring = Ring::start_skewed(spec, USERS);
+    // Each takes its time: nobody is asked for a sign of life before 15 s have passed.
+    for number in [0, members.len() - 1] {
+        ring.pause(number);
+        // Users may be sent on meanwhile; new ones wait until the ring is closed without it.
+        ring.agree();
+        ring.resume(number);
+        ring.agree();
+    }
+    ring.check_logs(&[]);
+}

@@ -1,0 +1,351 @@
+//! A ring of members, and what all of them should know.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use super::backends::{Backends, Change, user_hash};
+use super::complaints;
+use super::door::{Door, Outcome};
+use super::load::Load;
+use super::member::{Member, Wanted, kind};
+use super::view::{self, Expected};
+use crate::e2e::seat::Seat;
+use crate::e2e::{Director, DirectorKind, Site, StubAuth, now};
+
+const PORT: u16 = 9090;
+/// The preferred right neighbour is dialled every 30 s; nothing else takes as long, but for the
+/// back-off of 60 s that a test must not run into.
+const AGREE_LIMIT: Duration = Duration::from_secs(45);
+/// Between two looks at all members.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// New users that every member is asked for in each comparison.
+const PROBES: usize = 8;
+/// Backends of every ring at its start.
+const BACKENDS: u8 = 6;
+
+/// What to start.
+#[derive(Clone, Copy, Debug)]
+pub struct RingSpec {
+    /// A letter for each member: Dovecot or Homing.
+    pub members: &'static str,
+    /// `director_user_expire` in seconds.
+    pub expire: u32,
+    /// `director_ping_idle_timeout` in seconds.
+    pub ping_idle: u32,
+}
+
+impl RingSpec {
+    /// The usual settings.
+    pub fn of(members: &'static str) -> Self {
+        Self {
+            members,
+            expire: 900,
+            ping_idle: 30,
+        }
+    }
+}
+
+/// A ring under test.
+pub struct Ring {
+    // Before the site, which looks at the logs when it is dropped.
+    members: Vec<Member>,
+    backends: Backends,
+    users: BTreeMap<String, Ipv4Addr>,
+    probes: usize,
+    /// Members that the test has cut off: others may complain about them.
+    cut: BTreeSet<Ipv4Addr>,
+    /// How much of each log was looked at.
+    read: BTreeMap<PathBuf, usize>,
+    site: Site,
+}
+
+/// Backend `number` of every ring.
+pub fn backend(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, number)
+}
+
+impl Ring {
+    /// A ring of which no member runs yet.
+    pub fn new(spec: RingSpec) -> Self {
+        let site = Site::new();
+        let auth = site.path().join("auth");
+        StubAuth::start(&auth);
+        let count = u8::try_from(spec.members.len()).expect("few members");
+        let seat = Seat {
+            directors: (1..=count).map(|host| site.address(host)).collect(),
+            port: PORT,
+            ping_idle: spec.ping_idle,
+        };
+        let backends: Vec<_> = (1..=BACKENDS).map(backend).collect();
+        let texts: Vec<_> = backends.iter().map(Ipv4Addr::to_string).collect();
+        let wanted = Wanted {
+            seat: &seat,
+            backends: &texts.join(" "),
+            expire: spec.expire,
+            auth: &auth,
+        };
+        let member = |(number, letter)| Member::new(&site, number, kind(letter), wanted);
+        Self {
+            members: spec.members.chars().enumerate().map(member).collect(),
+            backends: Backends::configured(&backends),
+            users: BTreeMap::new(),
+            probes: 0,
+            // At the start each is unreachable for a while.
+            cut: seat.directors.iter().copied().collect(),
+            read: BTreeMap::new(),
+            site,
+        }
+    }
+
+    /// A ring whose members have started together and agree.
+    pub fn start(spec: RingSpec) -> Self {
+        let mut ring = Self::new(spec);
+        let site = &ring.site;
+        thread::scope(|scope| {
+            for member in &mut ring.members {
+                scope.spawn(move || member.start(site));
+            }
+        });
+        ring.agree();
+        ring.check_logs(&[]);
+        ring.cut.clear();
+        ring
+    }
+
+    /// A ring with users of whom most are not where new ones of the same name would go: one that
+    /// is forgotten anywhere shows. It takes an administrator, so where all members are to be
+    /// Homing the first begins as a Dovecot.
+    pub fn start_skewed(spec: RingSpec, users: usize) -> Self {
+        let wanted = spec.members;
+        let members = match wanted.contains('D') {
+            true => wanted,
+            false => "DHH",
+        };
+        assert_eq!(members.len(), wanted.len(), "{wanted}: only for three");
+        let mut ring = Self::start(RingSpec { members, ..spec });
+        ring.skew(users);
+        if members != wanted {
+            ring.stop(0);
+            ring.replace(0, DirectorKind::Homing);
+            ring.agree();
+        }
+        ring
+    }
+
+    /// Logs new users in while only two backends take any, then lets all take them again.
+    pub fn skew(&mut self, users: usize) {
+        let closed = 3..=BACKENDS;
+        for number in closed.clone() {
+            self.change(Change::Update(backend(number), 0));
+        }
+        self.add_users("user", users);
+        for number in closed {
+            self.change(Change::Update(backend(number), 100));
+        }
+        let away = self.users_away().len();
+        assert!(away > users / 2, "only {away} users are away from home");
+        self.agree();
+    }
+
+    /// Logs new users in, by turns through all members that are up, and checks where they go.
+    pub fn add_users(&mut self, stem: &str, count: usize) -> Vec<String> {
+        let names: Vec<_> = (0..count)
+            .map(|n| format!("{stem}{n}@Example.org"))
+            .collect();
+        let up = self.up();
+        let homes = self.backends.homes();
+        for (turn, number) in up.iter().enumerate() {
+            let own: Vec<_> = names.iter().skip(turn).step_by(up.len()).collect();
+            for (name, outcome) in own.iter().zip(self.log_in(*number, &own)) {
+                let home = homes.of(name);
+                assert_eq!(outcome, Ok(home), "new user {name} at member {number}");
+                self.users.insert(name.to_string(), home);
+            }
+        }
+        names
+    }
+
+    /// Logs users in at a member that must be there.
+    pub fn log_in<N: AsRef<str>>(&self, number: usize, names: &[N]) -> Vec<Outcome> {
+        let socket = self.members[number].plate().socket;
+        let outcomes = Door::open(&socket).and_then(|mut door| door.log_in(names));
+        outcomes.unwrap_or_else(|error| panic!("logins at member {number}: {error}"))
+    }
+
+    /// Backend of a known user.
+    pub fn backend_of(&self, name: &str) -> Ipv4Addr {
+        self.users[name]
+    }
+
+    /// Where a new user of this name would go.
+    pub fn home_of(&self, name: &str) -> Ipv4Addr {
+        self.backends.homes().of(name)
+    }
+
+    /// Users who are not where new ones of the same name would go.
+    pub fn users_away(&self) -> Vec<String> {
+        let homes = self.backends.homes();
+        let users = self.users.iter();
+        users
+            .filter(|(name, at)| homes.of(name) != **at)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Logs all users in over and over, through all members.
+    pub fn load(&self) -> Load {
+        let plates: Vec<_> = self.members.iter().map(Member::plate).collect();
+        let users = self.users.iter().map(|(name, at)| (name.clone(), *at));
+        Load::start(&plates, users.collect())
+    }
+
+    /// Waits until all members that are up agree: about backends, about users, who their
+    /// neighbours are; then that each of them sends every user, and some new ones, where it should.
+    pub fn agree(&mut self) {
+        self.settle();
+        let names: Vec<_> = self.users.keys().cloned().collect();
+        for number in self.up() {
+            for (name, outcome) in names.iter().zip(self.log_in(number, &names)) {
+                assert_eq!(outcome, Ok(self.users[name]), "{name} at member {number}");
+            }
+        }
+        self.probes += 1;
+        let count = PROBES * self.up().len();
+        self.add_users(&format!("probe{}-", self.probes), count);
+        self.settle();
+    }
+
+    /// Waits until no member says anything different.
+    pub fn settle(&self) {
+        let end = now() + AGREE_LIMIT;
+        let users = self.users.iter();
+        let users: BTreeMap<_, _> = users.map(|(name, at)| (user_hash(name), *at)).collect();
+        while let Some(difference) = self.difference(&users) {
+            assert!(now() < end, "after {AGREE_LIMIT:?}: {difference}");
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    fn difference(&self, users: &BTreeMap<u32, Ipv4Addr>) -> Option<String> {
+        let up = self.up();
+        up.iter().enumerate().find_map(|(index, number)| {
+            let address = |index: usize| self.members[up[index % up.len()]].address;
+            let expected = Expected {
+                backends: &self.backends,
+                users,
+                neighbours: (up.len() > 1)
+                    .then(|| (address(index + up.len() - 1), address(index + 1))),
+            };
+            let member = &self.members[*number];
+            let difference = view::difference(member.director(), &expected)?;
+            let kind = member.kind();
+            Some(format!("member {number} ({kind:?}): {difference}"))
+        })
+    }
+
+    /// Numbers of the members that are up.
+    pub fn up(&self) -> Vec<usize> {
+        (0..self.members.len())
+            .filter(|number| self.members[*number].is_up())
+            .collect()
+    }
+
+    /// Starts a member, again or for the first time.
+    pub fn start_member(&mut self, number: usize) {
+        self.members[number].start(&self.site);
+    }
+
+    /// `kill -9` of a member.
+    pub fn kill(&mut self, number: usize) {
+        self.end(number, Director::kill);
+    }
+
+    /// SIGTERM to a member; it has ended when this returns.
+    pub fn stop(&mut self, number: usize) {
+        self.end(number, Director::stop);
+    }
+
+    /// Stops a member's process for a while. The others will find out.
+    pub fn pause(&mut self, number: usize) {
+        self.end(number, |director| director.signal(libc::SIGSTOP));
+    }
+
+    /// The opposite of [`Self::pause`].
+    pub fn resume(&mut self, number: usize) {
+        self.members[number].resume();
+    }
+
+    fn end(&mut self, number: usize, end: impl FnOnce(&mut Director)) {
+        self.cut.insert(self.members[number].address);
+        self.members[number].end(end);
+    }
+
+    /// Starts a director of another kind in the place of one that is down.
+    pub fn replace(&mut self, number: usize, kind: DirectorKind) {
+        self.members[number].replace(number, kind);
+        self.start_member(number);
+    }
+
+    /// Has the first Dovecot that is up change a backend; waits for the ring's consent, as doveadm
+    /// does.
+    pub fn change(&mut self, change: Change) {
+        let words = change.words();
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        self.doveadm(&words);
+        self.backends.apply(change);
+        if let Change::Remove(address) = change {
+            self.users.retain(|_, at| *at != address);
+        }
+    }
+
+    /// Has the first Dovecot that is up move a user.
+    pub fn move_user(&mut self, name: &str, to: Ipv4Addr) {
+        self.doveadm(&["move", name, &to.to_string()]);
+        self.users.insert(name.to_owned(), to);
+    }
+
+    /// `doveadm director …` on the first Dovecot that is up, which must succeed; what it says.
+    pub fn doveadm(&self, words: &[&str]) -> String {
+        let mut up = self.up().into_iter().map(|number| &self.members[number]);
+        let dovecot = up.find(|member| member.kind() == DirectorKind::Dovecot23);
+        let dovecot = dovecot.expect("a Dovecot that is up");
+        let words = [&["director"], words].concat();
+        let (said, status) = dovecot.director().doveadm(&words);
+        assert_eq!(status, Some(0), "doveadm {words:?}: {said}");
+        said
+    }
+
+    /// How often a text is in the Dovecots' debug logs, which have all that comes in on the ring.
+    pub fn count_debug(&self, text: &str) -> usize {
+        let entries = fs::read_dir(self.site.path()).expect("the site").flatten();
+        let paths = entries.map(|entry| entry.path());
+        let logs = paths.filter(|path| path.extension().is_some_and(|end| end == "debug"));
+        logs.map(|log| {
+            let log = fs::read(log).expect("a log");
+            memchr::memmem::find_iter(&log, text).count()
+        })
+        .sum()
+    }
+
+    /// Checks that since the last check nobody has complained but about members that were cut off,
+    /// and with these texts.
+    pub fn check_logs(&mut self, allowed: &[&str]) {
+        for log in self.site.logs() {
+            let name = log.file_name().and_then(|name| name.to_str());
+            let number = name.and_then(|name| name.strip_prefix('m')?.split('-').next());
+            let number: usize = number
+                .and_then(|number| number.parse().ok())
+                .expect("m<n>-");
+            let text = fs::read(&log).expect("a log");
+            let from = self.read.insert(log.clone(), text.len()).unwrap_or(0);
+            let text = String::from_utf8_lossy(&text[from..]);
+            let own = self.members[number].address;
+            let found = complaints::find(&text, own, &self.cut, allowed);
+            assert!(found.is_empty(), "in {}: {found:#?}", log.display());
+        }
+    }
+}
