@@ -159,9 +159,7 @@ impl Cores {
     /// Says that a core has taken over a connection sent to it, and how many it now has.
     pub fn has_arrived(&self, core: usize, connections: usize) {
         self.set_connections(core, connections);
-        self.cores[core]
-            .arriving
-            .fetch_sub(1, Ordering::Relaxed);
+        self.cores[core].arriving.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Connections over all cores.

@@ -47,9 +47,11 @@ struct Server {
 
 /// Serves until told to stop.
 pub async fn serve(core: usize, cores: Arc<Cores>, relay: Relay) -> io::Result<()> {
-    relay
-        .epoll()
-        .add(cores.mailbox_of(core).as_fd(), WAKE_TOKEN, Interest::Readable)?;
+    relay.epoll().add(
+        cores.mailbox_of(core).as_fd(),
+        WAKE_TOKEN,
+        Interest::Readable,
+    )?;
     let mut server = Server {
         core,
         cores,

@@ -139,7 +139,7 @@ async fn serve(mut ring: RingIo<Driver>) {
 
 impl<M: Machine> RingIo<M> {
     /// Sleeps until the next turn is to come, when this one had something to do.
-    fn pause(&mut self) {
+    pub(super) fn pause(&mut self) {
         if let Some(at) = self.next_turn.take() {
             clock::sleep_until(at);
         }

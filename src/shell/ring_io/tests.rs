@@ -10,7 +10,7 @@ use super::*;
 use crate::core::ring::{Flush, Limits};
 use crate::core::users::SHARDS;
 use crate::core::{TagId, UserHash};
-use crate::shell::cores::Message;
+use crate::shell::cores::Message as News;
 
 const OWN: &str = "127.0.0.1";
 
@@ -322,7 +322,7 @@ fn the_first_note_at_once_and_the_next_ones_together() {
 fn lines_come_together_while_a_neighbour_talks_and_nobody_waits_who_sends_much() {
     let (mut rig, address) = Rig::listening();
     let mut peer = TcpStream::connect(address).unwrap();
-    rig.until_told(&Told::Written(FIRST, 0));
+    rig.until_told(&Told::Accepted(FIRST, OWN.parse().unwrap()));
     rig.quiet();
     peer.write_all(b"one\n").unwrap();
     rig.until_told(&Told::Received(FIRST, b"one\n".to_vec()));
@@ -350,7 +350,10 @@ fn messages_are_carried_out_and_the_last_ends_it() {
     assert!(receiver.try_recv().unwrap().starts_with("told: "));
     rig.notes.put(user(1));
     rig.notes.rouse();
-    rig.io.machine.buffers.insert(FIRST, b"last words\n".to_vec());
+    rig.io
+        .machine
+        .buffers
+        .insert(FIRST, b"last words\n".to_vec());
     rig.mailbox.send(Message::Leave);
     assert!(rig.turn(5000) && rig.io.left);
     assert!(rig.told(&Told::Note(user(1))));
@@ -378,7 +381,7 @@ fn lost_notes_are_looked_for_and_those_who_wait_ask_again() {
     assert_eq!(rig.io.machine.told.iter().filter(lost).count(), SHARDS);
     assert_eq!(rig.io.machine.told.iter().filter(notes).count(), 65_536);
     let messages = rig.cores.mailbox_of(1).take();
-    assert!(messages.iter().all(|it| matches!(it, Message::TryAll)));
+    assert!(messages.iter().all(|it| matches!(it, News::TryAll)));
     assert!(!messages.is_empty() && rig.cores.mailbox_of(0).take().is_empty());
 }
 
@@ -422,7 +425,7 @@ fn news_go_to_the_cores_where_somebody_waits_and_snapshots_to_all() {
     rig.poke();
     assert!(rig.cores.mailbox_of(0).take().is_empty());
     match &rig.cores.mailbox_of(1).take()[..] {
-        [Message::Woken(users)] => assert_eq!(**users, [user(1), user(2)]),
+        [News::Woken(users)] => assert_eq!(**users, [user(1), user(2)]),
         _ => panic!("one message for both"),
     }
     rig.io.machine.published = true;
