@@ -62,9 +62,11 @@ const NOTES_PER_WRITE: usize = 512;
 /// Time from one turn to the next while there is something to do in each. The lines of so long cost
 /// one wake-up, one read and one write for each neighbour: without it each login would.
 ///
-/// Whoever logs in is told to the ring by so much later, and every director that passes it on adds
-/// as much again. A lookup waits for the ring only while its user is moved or confirmed, or while
-/// this director is joining, and then seconds are at stake.
+/// Whoever logs in is told to the ring by so much later at most, and every director that passes it
+/// on adds as much again: less than a login takes, and than a busy director of Dovecot's, whose one
+/// thread relays lookups too. Meanwhile another director would place the user by the same hash ring.
+/// A lookup waits for the ring only while its user is moved or confirmed, or while this director is
+/// joining, and then for more than that. Five milliseconds would save another fifth (tuning.md).
 const TURN_PAUSE: u64 = 2_000_000;
 /// Shards that lost notes and are looked through in one turn. Each may hold ten thousand users, so
 /// that all 1024 take some tenths of a second, during which connections are served.
