@@ -256,7 +256,7 @@ impl Conns {
         for conn in self.map.values_mut() {
             let spared = except.is_some() && conn.director == except;
             let understood = conn.peer_minor >= min_minor && conn.homing >= min_homing;
-            if spared || !conn.connected || !understood {
+            if spared || !conn.connected || !conn.greeted || !understood {
                 continue;
             }
             if written_for != Some(conn.peer_minor) {
