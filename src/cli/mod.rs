@@ -108,6 +108,15 @@ fn check(file: &Path) -> ExitCode {
             for warning in &loaded.warnings {
                 println!("warning: {warning}");
             }
+            match ring::certificates(&loaded.settings, loaded.settings.director_self) {
+                Ok((_, warnings)) => warnings
+                    .iter()
+                    .for_each(|warning| println!("warning: {}: {warning}", file.display())),
+                Err(error) => {
+                    let (key, what) = (error.setting.to_owned(), error.what);
+                    return refuse(&[Problem::of_file(file, key, what)]);
+                }
+            }
             let backends = loaded.settings.director_mail_servers.len();
             let listeners = loaded.settings.listeners.len();
             println!(

@@ -9,6 +9,7 @@ use crate::core::director::{Config, Director, Seed};
 use crate::core::ring::{Limits, Now, Ring, Tls};
 use crate::core::user_hash::Template;
 use crate::settings::Settings;
+use crate::shell::ring_io::tls::{Certificates, Unusable};
 use crate::shell::{clock, random};
 use crate::wire::ring::DirectorId;
 
@@ -73,7 +74,31 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         output_buffer: usize::try_from(settings.director_output_buffer_size).unwrap_or(usize::MAX),
         // Scripts are not run by this version; a move then waits its delay instead.
         flush_script: false,
-        tls: Tls::Off,
+        tls: tls(settings),
         jitter: random::seed(),
     }
+}
+
+fn tls(settings: &Settings) -> Tls {
+    match (
+        &settings.director_ring_tls,
+        settings.director_ring_tls_required,
+    ) {
+        (None, _) => Tls::Off,
+        (Some(_), false) => Tls::Offered,
+        (Some(_), true) => Tls::Required,
+    }
+}
+
+/// The certificates of these settings, if there are any, and what an operator should know of them.
+pub(super) fn certificates(
+    settings: &Settings,
+    me: Option<SocketAddr>,
+) -> Result<(Option<Arc<Certificates>>, Vec<String>), Unusable> {
+    let Some(files) = &settings.director_ring_tls else {
+        return Ok((None, Vec::new()));
+    };
+    let own = me.map(|me| me.ip());
+    let loaded = Certificates::load(files, own, clock::wall())?;
+    Ok((Some(loaded.certificates), loaded.warnings))
 }

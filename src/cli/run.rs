@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use super::log::{self, Level};
 use super::{RunArgs, refuse, ring};
-use crate::core::ring::Limits;
 use crate::settings::network::SystemNetwork;
 use crate::settings::table;
 use crate::settings::{
@@ -20,7 +19,8 @@ use crate::shell::dovecot_log;
 use crate::shell::dovecot_master::DovecotService;
 use crate::shell::keeper::{Keeper, KeeperEvent};
 use crate::shell::preflight::{self, Exit};
-use crate::shell::ring_io::Driver;
+use crate::shell::ring_io::tls::Certificates;
+use crate::shell::ring_io::{Driver, Tuning};
 use crate::shell::signals::{self, ControlSource};
 use crate::shell::sockets::{BindClass, Bound};
 use crate::shell::tier::{Tier, tunables};
@@ -206,7 +206,7 @@ fn start(
             },
         },
     };
-    control::run(control, first_cpu(&report.cpus), made)
+    control::run(control, &report.cpus, made)
         .map_err(|error| Refused::environment(error.to_string()))
 }
 
@@ -271,19 +271,14 @@ fn start_service(
             apply: Box::new(apply(settings, level, adjust)),
         },
     };
-    control::run(control, first_cpu(&report.cpus), Vec::new())
+    control::run(control, &report.cpus, Vec::new())
         .map_err(|error| Refused::environment(error.to_string()))
 }
 
-/// A socket that nobody answers would make its clients hang, and who asked for TLS must not get
-/// plain connections.
+/// A socket that nobody answers would make its clients hang.
 fn only_what_is_served(settings: &Settings) -> Result<(), Refused> {
-    if settings.director_ring_tls.is_some() {
-        return Err(Refused::config(
-            "director_ring_tls_cert is set, and ring connections of this version are plain: \
-             remove director_ring_tls_cert, _key and _ca",
-        ));
-    }
+    // Once more when privileges are dropped, and then to be used.
+    ring_certificates(settings)?;
     if settings.director_flush_socket.is_some() || settings.director_flush_command.is_some() {
         tracing::warn!(
             "director_flush_socket and director_flush_command are not used by this version: moved \
@@ -366,17 +361,25 @@ fn control_source(death_watch: Option<OwnedFd>) -> Result<ControlSource, Refused
         .map_err(|error| Refused::environment(format!("signals cannot be watched: {error}")))
 }
 
-fn first_cpu(cpus: &[usize]) -> usize {
-    cpus.first().copied().unwrap_or(0)
+fn ring_certificates(
+    settings: &Settings,
+) -> Result<(Option<Arc<Certificates>>, Vec<String>), Refused> {
+    ring::certificates(settings, settings.director_self)
+        .map_err(|error| Refused::config(error.to_string()))
 }
 
 /// The director's state from the settings, and the cores that serve it.
 pub(super) fn start_tier(settings: &Settings, cpus: &[usize]) -> Result<(Tier, Driver), Refused> {
     let ring = ring::build(settings)?;
+    // Read as whom a reload will read them.
+    let (certificates, warnings) = ring_certificates(settings)?;
+    warnings
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
     let cpus = if cpus.is_empty() { &[0] } else { cpus };
     let tier = Tier::start(settings, Arc::clone(ring.snapshot()), cpus, random::seed())
         .map_err(|error| Refused::environment(error.to_string()))?;
-    let driver = Driver::new(ring, Arc::clone(tier.directory()));
+    let driver = Driver::new(ring, Arc::clone(tier.directory()), certificates);
     Ok((tier, driver))
 }
 
@@ -392,7 +395,7 @@ fn apply(
     mut current: Settings,
     level: Level,
     adjust: impl Fn(&mut Settings),
-) -> impl FnMut(Read, &Tier) -> Option<Limits> {
+) -> impl FnMut(Read, &Tier) -> Option<Tuning> {
     move |read, tier| {
         let mut new = match read {
             Ok(loaded) => {
@@ -408,6 +411,7 @@ fn apply(
             }
         };
         adjust(&mut new);
+        let certificates = certificates_again(&new, current.director_self)?;
         let changes = settings::diff(&current, &new);
         for change in &changes {
             match change.reload {
@@ -427,7 +431,27 @@ fn apply(
         level.set(&new.log_level);
         tracing::info!("reload: done, {} differences", changes.len());
         take_live(&mut current, new);
-        Some(ring::limits(&current))
+        Some(Tuning {
+            limits: ring::limits(&current),
+            certificates,
+        })
+    }
+}
+
+/// At a reload; `None`: they cannot be used, which was logged.
+fn certificates_again(new: &Settings, me: Option<SocketAddr>) -> Option<Option<Arc<Certificates>>> {
+    match ring::certificates(new, me) {
+        Ok((certificates, warnings)) => {
+            warnings
+                .iter()
+                .for_each(|warning| tracing::warn!("{warning}"));
+            Some(certificates)
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            tracing::error!("reload: the certificates cannot be used, nothing was changed");
+            None
+        }
     }
 }
 

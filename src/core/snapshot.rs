@@ -1,5 +1,5 @@
 //! What lookups read and rarely changes: backends, hash rings, ring state. One immutable value
-//! with a generation; the control core is the only one that makes new ones.
+//! with a generation; the ring's machine is the only one that makes new ones.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -37,7 +37,7 @@ pub struct Snapshot {
     pub sync_since: Option<Wall>,
     /// There is no right: nobody to ask whether a user's assignment still holds.
     pub alone: bool,
-    /// A director is connected: the control core hears of every change of a user.
+    /// A director is connected: the ring's machine hears of every change of a user.
     pub tell: bool,
     /// Not handshaked, but a Homing director that is can be asked for users we do not know.
     pub asks: bool,

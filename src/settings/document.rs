@@ -114,7 +114,9 @@ fn setting(
 fn as_text(kind: Kind, value: &DeValue<'_>) -> Result<String, String> {
     match (kind, value) {
         (_, DeValue::String(text)) => Ok(text.to_string()),
+        (Kind::Bool, DeValue::Boolean(yes)) => Ok(yes.to_string()),
         (Kind::Time | Kind::Uint | Kind::Size, DeValue::Integer(number)) => Ok(integer(number)),
+        (Kind::Bool, other) => Err(format!("{} is not a boolean", article(other))),
         (_, other) => Err(format!("{} is not a string", article(other))),
     }
 }
@@ -139,7 +141,7 @@ pub(crate) fn in_range(spec: &Spec, value: Value) -> Result<Value, String> {
     let number = match value {
         Value::Time(n) => n.into(),
         Value::Uint(n) | Value::Size(n) => n,
-        Value::Text(_) | Value::Path(_) => return Ok(value),
+        Value::Bool(_) | Value::Text(_) | Value::Path(_) => return Ok(value),
     };
     match number {
         n if n < spec.min => Err(format!("{} is too low", spec.name)),

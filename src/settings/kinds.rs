@@ -12,6 +12,8 @@ pub enum Kind {
     Uint,
     /// Bytes, with or without a unit.
     Size,
+    /// Yes or no.
+    Bool,
     /// Text.
     Text,
     /// Path; relative ones are taken from `base_dir`.
@@ -29,6 +31,7 @@ impl Kind {
             Kind::Time => "time",
             Kind::Uint => "number",
             Kind::Size => "size",
+            Kind::Bool => "yes or no",
             Kind::Text => "text",
             Kind::Path => "path",
             Kind::AbsolutePath => "absolute path",
@@ -42,6 +45,7 @@ impl Kind {
             Kind::Time => "a time with a unit (s, min, hours, days, weeks), e.g. \"15 min\", or 0",
             Kind::Uint => "a whole number without sign",
             Kind::Size => "a size in bytes, or with K, M, G or T, e.g. \"10 M\"",
+            Kind::Bool => "true or false, also \"yes\" or \"no\"",
             Kind::Text => "a string",
             Kind::Path => "a path; a relative one is taken from base_dir",
             Kind::AbsolutePath => "an absolute path",
@@ -59,10 +63,20 @@ pub enum Value {
     Uint(u64),
     /// Bytes.
     Size(u64),
+    /// Yes.
+    Bool(bool),
     /// Text.
     Text(String),
     /// Path; empty for none.
     Path(PathBuf),
+}
+
+fn yes(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "true" => Ok(true),
+        "no" | "false" => Ok(false),
+        _ => Err(format!("Invalid boolean value: {text} (use yes or no)")),
+    }
 }
 
 /// Reads a value of any kind but [`Kind::List`]. `max` bounds numbers while they are read; ranges
@@ -72,6 +86,7 @@ pub fn parse(kind: Kind, text: &str, max: u64) -> Result<Value, String> {
         Kind::Time => time(text).map(Value::Time),
         Kind::Uint => uint(text, max).map(Value::Uint),
         Kind::Size => size(text).map(Value::Size),
+        Kind::Bool => yes(text).map(Value::Bool),
         Kind::Text => plain(text).map(Value::Text),
         Kind::Path => plain(text).map(|t| Value::Path(t.into())),
         Kind::AbsolutePath => absolute(text).map(Value::Path),

@@ -76,6 +76,8 @@ pub struct Settings {
     pub director_output_buffer_size: u64,
     /// Certificates for ring connections between Homing directors; `None`: plain.
     pub director_ring_tls: Option<RingTls>,
+    /// With certificates: directors without TLS are refused.
+    pub director_ring_tls_required: bool,
     /// Dovecot's run directory, absolute. Relative paths of the settings are taken from here.
     pub base_dir: PathBuf,
     /// First byte of `auth_master_user_separator`.

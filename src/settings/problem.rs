@@ -20,6 +20,20 @@ pub struct Problem {
     pub accepted: String,
 }
 
+impl Problem {
+    /// One that shows only outside of the file, e.g. in a file that it names.
+    pub fn of_file(file: &Path, key: String, what: String) -> Problem {
+        Problem {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            key,
+            what,
+            accepted: String::new(),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file.display())?;

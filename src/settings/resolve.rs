@@ -81,6 +81,7 @@ fn simple(d: &Document) -> Settings {
         director_max_parallel_kicks: d.uint32("director_max_parallel_kicks"),
         director_output_buffer_size: d.number("director_output_buffer_size"),
         director_ring_tls: None,
+        director_ring_tls_required: d.yes("director_ring_tls_required"),
         auth_master_user_separator: None,
         auth_login_path: base_dir.join(d.path("auth_login_path")),
         auth_userdb_path: base_dir.join(d.path("auth_userdb_path")),
@@ -124,6 +125,13 @@ impl Document {
         self.number(name)
             .try_into()
             .expect("the table's range fits in 32 bits")
+    }
+
+    fn yes(&self, name: &str) -> bool {
+        match self.value(name) {
+            Value::Bool(yes) => *yes,
+            other => unreachable!("{name} is yes or no, not {other:?}"),
+        }
     }
 
     fn text(&self, name: &str) -> String {
@@ -279,6 +287,12 @@ impl Check<'_> {
                     "all of director_ring_tls_cert, _key and _ca",
                 );
             }
+        }
+        let required = "director_ring_tls_required";
+        let place = self.document.place(required);
+        if given.is_none() && place.is_some() && self.document.yes(required) {
+            let what = "There are no certificates: connections of the ring are plain";
+            problems.warning(place, required, what);
         }
         None
     }

@@ -52,7 +52,7 @@ pub struct Spec {
 }
 
 const U32: u64 = u32::MAX as u64;
-use Kind::{AbsolutePath, List, Path as PathKind, Size, Text, Time, Uint};
+use Kind::{AbsolutePath, Bool, List, Path as PathKind, Size, Text, Time, Uint};
 use Reload::{Live, Restart, RingDecides};
 
 /// A row without range.
@@ -209,11 +209,19 @@ pub static TABLE: &[Spec] = &[
         "Bytes that may wait for one ring neighbour. One more ends the connection.")
         .range(64 << 10, 16 << 30),
     row("director_ring_tls_cert", AbsolutePath, "", Live, |s| tls(s, |t| &t.cert),
-        "PEM file with our certificate chain: TLS between Homing directors. All three or none."),
+        "PEM file with our certificate and those between it and the authority: TLS between Homing \
+         directors. Its subjectAltName must have this director's address. All three or none. The \
+         files are read again at every reload."),
     row("director_ring_tls_key", AbsolutePath, "", Live, |s| tls(s, |t| &t.key),
-        "PEM file with the private key of director_ring_tls_cert."),
+        "PEM file with the private key of director_ring_tls_cert, without passphrase. The user of \
+         the process must be able to read it."),
     row("director_ring_tls_ca", AbsolutePath, "", Live, |s| tls(s, |t| &t.ca),
         "PEM file with the authorities that the other directors' certificates must come from."),
+    row("director_ring_tls_required", Bool, "yes", Live,
+        |s| if s.director_ring_tls_required { "yes" } else { "no" }.to_owned(),
+        "With certificates: directors without TLS are refused. no: TLS where the other side offers \
+         it, e.g. while Dovecot directors are in the ring, or certificates are being rolled out; who \
+         can change what is sent can then prevent TLS."),
     row("base_dir", AbsolutePath, "/run/dovecot", Restart, |s| path(&s.base_dir),
         "Dovecot's run directory."),
     row("auth_login_path", PathKind, "auth-login", Live, |s| path(&s.auth_login_path),
@@ -326,7 +334,7 @@ pub fn reference() -> String {
         );
     }
     out.push_str("\n## Types\n\n| type | accepted |\n|---|---|\n");
-    for kind in [Time, Uint, Size, Text, PathKind, AbsolutePath, List] {
+    for kind in [Time, Uint, Size, Bool, Text, PathKind, AbsolutePath, List] {
         let _ = writeln!(out, "| {} | {} |", kind.name(), kind.accepts());
     }
     out.push_str(

@@ -27,3 +27,20 @@ pub fn mono() -> Mono {
 pub fn wall() -> Wall {
     Wall(read(libc::CLOCK_REALTIME_COARSE).0)
 }
+
+/// Sleeps until then, or a little longer; a signal may end it earlier.
+pub fn sleep_until(at: Mono) {
+    let time = libc::timespec {
+        tv_sec: i64::try_from(at.0 / Mono::SECOND).unwrap_or(i64::MAX),
+        tv_nsec: (at.0 % Mono::SECOND).cast_signed(),
+    };
+    // SAFETY: `time` is a valid timespec; how much was left of the sleep is not asked for.
+    unsafe {
+        libc::clock_nanosleep(
+            libc::CLOCK_MONOTONIC,
+            libc::TIMER_ABSTIME,
+            &raw const time,
+            std::ptr::null_mut(),
+        )
+    };
+}

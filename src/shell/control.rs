@@ -1,7 +1,6 @@
-//! The control executor: the director ring, signals, listeners that come and go, the rolling sweep,
-//! and what is told to whoever started us. It serves no lookups, and shares its CPU with the first
-//! serving core. A neighbour hears nothing while it waits, so it waits for nothing that may take
-//! seconds.
+//! The control executor: signals, listeners that come and go, the rolling sweep, and what is told to
+//! whoever started us. It serves neither lookups nor the director ring, so that it may wait and take
+//! its time; it shares its CPU with the first serving core.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,24 +14,22 @@ use glommio::{LocalExecutorBuilder, Placement, spawn_local};
 
 use super::clock;
 use super::dovecot_master::StatusReporter;
-use super::epoll::Events;
 use super::keeper::{Keeper, KeeperError, KeeperEvent};
 use super::readable::{readable, socket_readable};
-use super::ring_io::{Driver, RingIo};
+use super::ring_io::serve::RingThread;
+use super::ring_io::{Driver, Tuning};
 use super::signals::{ControlSource, Notice};
 use super::stats::Stats;
 use super::systemd;
 use super::tier::{StartError, Tier};
 use crate::core::ip_text::ip_text;
-use crate::core::ring::{Input, Limits};
+use crate::core::ring::Input;
 use crate::core::users::SHARDS;
 use crate::settings::{Listener, ListenerKind, Loaded, Place, Problem, place_text};
 
 /// Every shard is swept once in this many rounds of [`SWEEP_PAUSE`].
 const SWEEP_ROUNDS: usize = 40;
 const SWEEP_PAUSE: Duration = Duration::from_millis(250);
-/// Pause after a failure of the kernel, before the ring is served again.
-const RING_PAUSE: Duration = Duration::from_millis(100);
 /// How often Dovecot's master is told of the number of connections, at most.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
 
@@ -63,7 +60,7 @@ pub type Read = Result<Loaded, Vec<Problem>>;
 pub type ReadAgain = Arc<dyn Fn() -> Read + Send + Sync>;
 
 /// See [`Reload::apply`].
-pub type Apply = Box<dyn FnMut(Read, &Tier) -> Option<Limits>>;
+pub type Apply = Box<dyn FnMut(Read, &Tier) -> Option<Tuning>>;
 
 /// How the settings are read again.
 pub struct Reload {
@@ -76,8 +73,8 @@ pub struct Reload {
 
 struct Shared {
     tier: Tier,
+    ring: RingThread,
     /// Never borrowed across an await.
-    ring: RefCell<RingIo<Driver>>,
     keeper: RefCell<Option<Keeper>>,
     kept: Vec<Listener>,
     stop: Cell<bool>,
@@ -97,22 +94,24 @@ enum InUse {
 ///
 /// # Errors
 /// The executor cannot be made.
-pub fn run(control: Control, cpu: usize, made: Vec<KeeperEvent>) -> Result<(), StartError> {
-    let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(), StartError> {
+    let first = cpus.first().copied().unwrap_or(0);
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(first))
         .name("control")
         .io_memory(0)
         .make()
         .map_err(|error| StartError::Executor(error.to_string()))?;
-    let own = control.driver.ring().members().me().ip;
     let notes = Arc::clone(control.tier.directory().notes());
     let cores = Arc::clone(control.tier.cores());
-    let mut ring = RingIo::new(control.driver, own, notes, cores)?;
+    // The last CPU: one that no core serves on, if there is any.
+    let last = cpus.last().copied().unwrap_or(first);
+    let ring = RingThread::start(control.driver, notes, cores, last)?;
     for listener in control.ring_listeners {
-        ring.listen(listener)?;
+        ring.listen(listener);
     }
     let shared = Shared {
         tier: control.tier,
-        ring: RefCell::new(ring),
+        ring,
         keeper: RefCell::new(control.keeper),
         kept: control.kept,
         stop: Cell::new(false),
@@ -135,8 +134,7 @@ async fn look_after(
     for event in made {
         shared.keeper_said(event);
     }
-    shared.ring.borrow_mut().feed(Input::Start);
-    spawn_local(serve_ring(Rc::clone(&shared))).detach();
+    shared.ring.feed(Input::Start);
     spawn_local(sweep(Rc::clone(&shared))).detach();
     spawn_local(watch_keeper(Rc::clone(&shared))).detach();
     if let Some(master) = master {
@@ -154,13 +152,13 @@ async fn look_after(
     shared.stop.set(true);
     // New logins find no socket before the ones under way are cut, and neighbours that come back
     // at once find nobody.
-    shared.ring.borrow_mut().stop_listening();
+    shared.ring.stop_listening();
     if let Some(keeper) = shared.keeper.borrow_mut().take() {
         keeper.stop();
     }
     shared.tier.stop();
     // Last of all: the users of the last lookups are still told to the others.
-    shared.ring.borrow_mut().leave();
+    shared.ring.leave();
     tracing::info!("stopped");
 }
 
@@ -193,8 +191,8 @@ async fn take_notices(
                 Ok(Some(Notice::Reload)) => {
                     let read = Arc::clone(&reload.read);
                     let read = glommio::executor().spawn_blocking(move || read()).await;
-                    if let Some(limits) = (reload.apply)(read, &shared.tier) {
-                        shared.ring.borrow_mut().set_limits(limits);
+                    if let Some(tuning) = (reload.apply)(read, &shared.tier) {
+                        shared.ring.tune(tuning);
                     }
                 }
                 Ok(Some(Notice::User)) => shared.log_state(),
@@ -204,25 +202,6 @@ async fn take_notices(
                     break;
                 }
             }
-        }
-    }
-}
-
-async fn serve_ring(shared: Rc<Shared>) {
-    let descriptor = shared.ring.borrow().as_fd().try_clone_to_owned();
-    let descriptor = match descriptor {
-        Ok(descriptor) => descriptor,
-        Err(error) => return tracing::error!("cannot watch the director ring: {error}"),
-    };
-    let mut events = Events::default();
-    while !shared.stop.get() {
-        let mut done = readable(descriptor.as_fd()).await;
-        if done.is_ok() {
-            done = shared.ring.borrow_mut().turn(&mut events);
-        }
-        if let Err(error) = done {
-            tracing::error!("cannot serve the director ring: {error}");
-            Timer::new(RING_PAUSE).await;
         }
     }
 }
@@ -237,7 +216,7 @@ async fn sweep(shared: Rc<Shared>) {
         swept += shards;
         if swept >= SHARDS {
             swept -= SHARDS;
-            shared.ring.borrow_mut().feed(Input::Swept);
+            shared.ring.feed(Input::Swept);
         }
     }
 }
@@ -296,7 +275,7 @@ impl Shared {
                 };
                 match self.listening.borrow_mut().insert(index, used) {
                     Some(InUse::Cores(old)) => self.tier.unlisten(&old),
-                    Some(InUse::Ring(old)) => self.ring.borrow_mut().unlisten(old),
+                    Some(InUse::Ring(old)) => self.ring.unlisten(old),
                     None => {}
                 }
             }
@@ -309,13 +288,7 @@ impl Shared {
         if kind != ListenerKind::Ring {
             return self.tier.listen(fd, kind, is_fifo).map(InUse::Cores);
         }
-        match self.ring.borrow_mut().listen(fd) {
-            Ok(number) => Some(InUse::Ring(number)),
-            Err(error) => {
-                tracing::error!("cannot accept from other directors: {error}");
-                None
-            }
-        }
+        Some(InUse::Ring(self.ring.listen(fd)))
     }
 
     /// One line about users, the ring and lookups each, and one about each core (SIGUSR1).
@@ -330,7 +303,9 @@ impl Shared {
             }
         }
         tracing::info!("{line}");
-        tracing::info!("{}", self.ring.borrow().summary());
+        if let Some(line) = self.ring.summary() {
+            tracing::info!("{line}");
+        }
         let mut sum = Stats::default();
         for (core, stats) in &self.tier.cores().stats() {
             tracing::info!("core {core}: {}", stats.of_core());

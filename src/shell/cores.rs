@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam::channel::Sender;
-use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 
-use super::epoll::Wake;
+use super::mailbox::Mailbox;
 use super::relay::conn::Role;
 use super::stats::Stats;
 use crate::core::UserKey;
@@ -32,11 +31,8 @@ pub enum Message {
     Stop,
 }
 
-struct Mailbox {
-    messages: SegQueue<Message>,
-    /// Set while a wake-up is on its way, so that a burst of messages costs one.
-    woken: AtomicBool,
-    wake: Wake,
+struct Core {
+    mailbox: Mailbox<Message>,
     /// As the core counts them.
     connections: AtomicUsize,
     /// On their way to the core.
@@ -45,7 +41,7 @@ struct Mailbox {
     waits: Arc<Waits>,
 }
 
-impl Mailbox {
+impl Core {
     fn load(&self) -> usize {
         self.connections.load(Ordering::Relaxed) + self.arriving.load(Ordering::Relaxed)
     }
@@ -71,7 +67,7 @@ impl Waits {
 
 /// All serving cores.
 pub struct Cores {
-    mailboxes: Box<[CachePadded<Mailbox>]>,
+    cores: Box<[CachePadded<Core>]>,
     /// Most connections over all cores; beyond it nothing is accepted.
     client_limit: usize,
 }
@@ -84,45 +80,39 @@ const UNEVEN: usize = 1;
 impl Cores {
     /// Mailboxes for `count` cores.
     pub fn new(count: usize, client_limit: usize) -> io::Result<Cores> {
-        let mailbox = || -> io::Result<CachePadded<Mailbox>> {
-            Ok(CachePadded::new(Mailbox {
-                messages: SegQueue::new(),
-                woken: AtomicBool::new(false),
-                wake: Wake::new()?,
+        let core = || -> io::Result<CachePadded<Core>> {
+            Ok(CachePadded::new(Core {
+                mailbox: Mailbox::new()?,
                 connections: AtomicUsize::new(0),
                 arriving: AtomicUsize::new(0),
                 waits: Arc::new(Waits::default()),
             }))
         };
-        let mailboxes = (0..count).map(|_| mailbox()).collect::<io::Result<_>>()?;
+        let cores = (0..count).map(|_| core()).collect::<io::Result<_>>()?;
         Ok(Cores {
-            mailboxes,
+            cores,
             client_limit,
         })
     }
 
     /// How many cores serve.
     pub fn count(&self) -> usize {
-        self.mailboxes.len()
+        self.cores.len()
     }
 
     /// Sends a message to one core.
     pub fn send(&self, core: usize, message: Message) {
-        let mailbox = &self.mailboxes[core];
+        let core = &self.cores[core];
         if matches!(message, Message::Adopt(..)) {
             // Until the core counts it itself, so that a burst is not all sent to one core.
-            mailbox.arriving.fetch_add(1, Ordering::Relaxed);
+            core.arriving.fetch_add(1, Ordering::Relaxed);
         }
-        mailbox.messages.push(message);
-        self.wake(core);
+        core.mailbox.send(message);
     }
 
     /// Makes a core look at its mailbox and at the snapshot.
     pub fn wake(&self, core: usize) {
-        let mailbox = &self.mailboxes[core];
-        if !mailbox.woken.swap(true, Ordering::AcqRel) {
-            mailbox.wake.wake();
-        }
+        self.cores[core].mailbox.wake();
     }
 
     /// Wakes every core, after a snapshot was published.
@@ -146,32 +136,22 @@ impl Cores {
     }
 
     fn waiting(&self) -> impl Iterator<Item = usize> {
-        (0..self.count()).filter(|&core| self.mailboxes[core].waits.get())
+        (0..self.count()).filter(|&core| self.cores[core].waits.get())
     }
 
     /// Where a core says whether lookups wait on it.
     pub fn waits_of(&self, core: usize) -> Arc<Waits> {
-        Arc::clone(&self.mailboxes[core].waits)
+        Arc::clone(&self.cores[core].waits)
     }
 
-    /// A core's wake-up descriptor.
-    pub fn wake_of(&self, core: usize) -> &Wake {
-        &self.mailboxes[core].wake
-    }
-
-    /// The messages waiting for a core. Called by that core once it was woken.
-    pub fn messages(&self, core: usize) -> Vec<Message> {
-        let mailbox = &self.mailboxes[core];
-        mailbox.wake.clear();
-        // A swap, not a store: what was pushed before a wake-up that this takes back is then seen
-        // below. A store could be overtaken by the look at the queue, and the message lie there.
-        mailbox.woken.swap(false, Ordering::AcqRel);
-        std::iter::from_fn(|| mailbox.messages.pop()).collect()
+    /// A core's mailbox: readable when the core was woken.
+    pub fn mailbox_of(&self, core: usize) -> &Mailbox<Message> {
+        &self.cores[core].mailbox
     }
 
     /// Says how many connections a core has.
     pub fn set_connections(&self, core: usize, connections: usize) {
-        self.mailboxes[core]
+        self.cores[core]
             .connections
             .store(connections, Ordering::Relaxed);
     }
@@ -179,14 +159,12 @@ impl Cores {
     /// Says that a core has taken over a connection sent to it, and how many it now has.
     pub fn has_arrived(&self, core: usize, connections: usize) {
         self.set_connections(core, connections);
-        self.mailboxes[core]
-            .arriving
-            .fetch_sub(1, Ordering::Relaxed);
+        self.cores[core].arriving.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Connections over all cores.
     pub fn connections(&self) -> usize {
-        self.mailboxes.iter().map(|core| core.load()).sum()
+        self.cores.iter().map(|core| core.load()).sum()
     }
 
     /// Whether another connection may be accepted.
@@ -196,7 +174,7 @@ impl Cores {
 
     /// Which core should serve a connection that `core`, which has `own`, has just accepted.
     pub fn place(&self, core: usize, own: usize) -> usize {
-        let load = |at: usize| self.mailboxes[at].load();
+        let load = |at: usize| self.cores[at].load();
         let Some(least) = (0..self.count())
             .filter(|&at| at != core)
             .min_by_key(|&at| load(at))

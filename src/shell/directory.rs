@@ -94,7 +94,7 @@ impl Directory {
         self.snapshot.load_full()
     }
 
-    /// Replaces the snapshot; only the control core does. Lookups that began with the old one and
+    /// Replaces the snapshot; only the thread of the ring does. Lookups that began with the old one and
     /// would create a user start again, since they check the generation under the shard lock.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         let generation = snapshot.generation;
@@ -198,7 +198,7 @@ impl Directory {
         &self.notes
     }
 
-    /// Lets control do something to one shard, whose lock is held meanwhile.
+    /// Lets the ring do something to one shard, whose lock is held meanwhile.
     pub fn with_shard<R>(&self, shard: usize, action: impl FnOnce(&mut Shard) -> R) -> R {
         let mut shard = self.shards[shard].lock();
         let before = shard.len() as i64;
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_control_does_to_a_shard_is_counted() {
+    fn what_the_ring_does_to_a_shard_is_counted() {
         let (directory, [snapshot, _]) = directory();
         for hash in [USER.hash.0, USER.hash.0 + 1] {
             assert_eq!(directory.room(), Ok(()));

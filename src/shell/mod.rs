@@ -1,6 +1,5 @@
 //! The only code that knows glommio, sockets, clocks and signals.
 
-mod alarm;
 pub mod clock;
 pub mod control;
 pub mod cores;
@@ -11,6 +10,7 @@ pub mod epoll;
 pub mod io;
 pub mod keeper;
 mod log_limit;
+pub mod mailbox;
 pub mod notes;
 pub mod preflight;
 pub mod privileges;

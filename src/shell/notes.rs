@@ -1,8 +1,8 @@
-//! What lookup cores tell the control core: of which users the ring must hear.
+//! What lookup cores tell the thread of the ring: of which users the others must hear.
 //!
 //! A note is only a user's identity; what the ring is told is the state that its entry has when the
 //! note is read. A queue that is full therefore loses nothing that could not be found again: the
-//! shard is marked, and control looks through it for users that nobody was told of.
+//! shard is marked, and the reader looks through it for users that nobody was told of.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,19 +15,19 @@ use super::epoll::Wake;
 use crate::core::UserKey;
 use crate::core::users::{SHARDS, shard_of};
 
-/// Notes that may wait. At 300,000 new users a second, more than two cores can place, control may
+/// Notes that may wait. At 300,000 new users a second, more than two cores can place, the reader may
 /// be away for a fifth of a second; it is 1 MiB of memory.
 const CAPACITY: usize = 65_536;
 
 /// Shards marked in one word.
 const WORD: usize = u64::BITS as usize;
 
-/// The queue from all lookup cores to control.
+/// The queue from all lookup cores to the ring.
 pub struct Notes {
     queue: ArrayQueue<UserKey>,
     /// A bit for each shard with users whose notes found the queue full.
     lost: [AtomicU64; SHARDS / WORD],
-    /// Control waits for its descriptor and must be woken. While it is awake a note costs no
+    /// The reader waits for its descriptor and must be woken. While it is awake a note costs no
     /// system call.
     asleep: CachePadded<AtomicBool>,
     wake: Wake,
@@ -59,17 +59,17 @@ impl Notes {
         }
     }
 
-    /// Wakes control if it sleeps.
+    /// Wakes the reader if it sleeps.
     pub fn rouse(&self) {
-        // Either this sees that control went to sleep, or control, which looks once more after it
-        // said so, sees the note.
+        // Either this sees that the reader went to sleep, or the reader, which looks once more after
+        // it said so, sees the note.
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel) {
             self.wake.wake();
         }
     }
 
-    /// Takes what waits, `most` at most; returns how many that were. For control.
+    /// Takes what waits, `most` at most; returns how many that were. For the reader.
     pub fn drain(&self, most: usize, each: impl FnMut(UserKey)) -> usize {
         let notes = std::iter::from_fn(|| self.queue.pop());
         notes.take(most).map(each).count()
@@ -80,7 +80,7 @@ impl Notes {
         self.queue.capacity()
     }
 
-    /// Takes the marks of shards that lost notes, `most` at most. For control.
+    /// Takes the marks of shards that lost notes, `most` at most. For the reader.
     pub fn take_lost(&self, most: usize) -> Vec<usize> {
         let mut shards = Vec::new();
         for (at, word) in self.lost.iter().enumerate() {
@@ -100,7 +100,7 @@ impl Notes {
         self.queue.is_empty() && !self.lost.iter().any(marked)
     }
 
-    /// Control is about to wait for the descriptor. `false`: it must not, there are notes.
+    /// The reader is about to wait for the descriptor. `false`: it must not, there are notes.
     pub fn fall_asleep(&self) -> bool {
         self.asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -114,13 +114,16 @@ impl Notes {
         false
     }
 
-    /// Control has been woken through the descriptor.
+    /// The reader has been woken, through the descriptor or by something else, and will look at the
+    /// notes before it sleeps again.
     pub fn woken(&self) {
-        self.wake.clear();
+        if !self.asleep.swap(false, Ordering::AcqRel) {
+            self.wake.clear();
+        }
     }
 }
 
-/// Readable when control sleeps and is to wake up.
+/// Readable when the reader sleeps and is to wake up.
 impl AsFd for Notes {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()

@@ -47,9 +47,11 @@ struct Server {
 
 /// Serves until told to stop.
 pub async fn serve(core: usize, cores: Arc<Cores>, relay: Relay) -> io::Result<()> {
-    relay
-        .epoll()
-        .add(cores.wake_of(core).as_fd(), WAKE_TOKEN, Interest::Readable)?;
+    relay.epoll().add(
+        cores.mailbox_of(core).as_fd(),
+        WAKE_TOKEN,
+        Interest::Readable,
+    )?;
     let mut server = Server {
         core,
         cores,
@@ -103,7 +105,7 @@ impl Server {
     }
 
     fn read_mailbox(&mut self) {
-        for message in self.cores.messages(self.core) {
+        for message in self.cores.mailbox_of(self.core).take() {
             match message {
                 Message::Listen(fd, role) => self.listen(fd, role),
                 Message::Unlisten(fd) => self.unlisten(&fd),

@@ -1,5 +1,6 @@
 //! A running Homing in a ring of two, whose other director is played by the test.
 
+mod authority;
 mod neighbour;
 #[allow(
     dead_code,
@@ -8,6 +9,7 @@ mod neighbour;
 )]
 #[path = "../abuse/rig/mod.rs"]
 mod rig;
+mod tls;
 
 use std::time::{Duration, SystemTime};
 

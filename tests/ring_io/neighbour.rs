@@ -30,6 +30,17 @@ impl Ring {
             listener,
         }
     }
+
+    /// Homing's next connection to the other director.
+    pub fn dialled(&self) -> TcpStream {
+        let (stream, from) = wait_for("to be dialled", || self.listener.accept().ok());
+        assert_eq!(
+            from.ip(),
+            self.homing,
+            "dialled from its address in the ring"
+        );
+        stream
+    }
 }
 
 pub fn connect_from(own: IpAddr, to: IpAddr) -> std::io::Result<TcpStream> {
@@ -95,12 +106,7 @@ pub struct Neighbour {
 impl Neighbour {
     /// Shakes hands both ways.
     pub fn join(ring: &Ring) -> Neighbour {
-        let (stream, from) = wait_for("to be dialled", || ring.listener.accept().ok());
-        assert_eq!(
-            from.ip(),
-            ring.homing,
-            "dialled from its address in the ring"
-        );
+        let stream = ring.dialled();
         let stream_to = connect_from(ring.other, ring.homing).unwrap();
         let mut neighbour = Neighbour {
             from_homing: Line::new(stream),

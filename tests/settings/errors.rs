@@ -184,6 +184,14 @@ fn values() {
         "director_ring_tls_cert: director_ring_tls_key is missing",
     );
     check(
+        "director_ring_tls_required = 'perhaps'",
+        "director_ring_tls_required: Invalid boolean value: perhaps (use yes or no)",
+    );
+    check(
+        "director_ring_tls_required = 1",
+        "director_ring_tls_required: An integer is not a boolean",
+    );
+    check(
         "log_level = 'homing=loud'",
         "log_level: Invalid filter 'homing=loud'",
     );

@@ -129,6 +129,25 @@ fn the_shipped_file_loads_and_shows_the_defaults() {
 }
 
 #[test]
+fn tls_is_required_with_certificates_unless_it_is_said() {
+    let files = "director_ring_tls_cert = '/c'\ndirector_ring_tls_key = '/k'\n\
+                 director_ring_tls_ca = '/a'\n";
+    let s = settings(&format!("{files}{BACKEND}"));
+    assert!(s.director_ring_tls.is_some() && s.director_ring_tls_required);
+    for (text, required) in [
+        ("true", true),
+        ("'Yes'", true),
+        ("false", false),
+        ("'no'", false),
+    ] {
+        let s = settings(&format!(
+            "{files}director_ring_tls_required = {text}\n{BACKEND}"
+        ));
+        assert_eq!(s.director_ring_tls_required, required, "{text}");
+    }
+}
+
+#[test]
 fn defaults_are_dovecots() {
     let s = settings(BACKEND);
     assert_eq!(s.director_user_expire, 900);

@@ -48,6 +48,7 @@ const TOML: &[&str] = &[
     "tcp:",
     "director_flush_socket",
     "director_username_hash",
+    "director_ring_tls_required",
     "1.5",
     "true",
 ];

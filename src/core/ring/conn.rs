@@ -38,9 +38,11 @@ pub(super) struct Conn {
     pub peer_minor: u32,
     /// Extensions of Homing that the peer knows.
     pub homing: u32,
+    /// TLS is about to begin: lines that are not inside are nobody's.
+    pub securing: bool,
     /// Inside TLS.
     pub secure: bool,
-    /// Our VERSION and ME are out, so that other lines may follow.
+    /// Our VERSION and ME are out, and TLS has begun or will not, so that other lines may follow.
     pub greeted: bool,
     pub splitter: Splitter,
     /// To be taken by the driver.
@@ -85,6 +87,7 @@ impl Conn {
             stage: Stage::Version,
             peer_minor: 0,
             homing: 0,
+            securing: false,
             secure: false,
             greeted: false,
             splitter: Splitter::default(),
@@ -213,6 +216,8 @@ pub(super) enum Due {
 #[derive(Debug, Default)]
 pub(super) struct Conns {
     pub map: BTreeMap<ConnId, Conn>,
+    /// The line that is being told to many.
+    line: Vec<u8>,
 }
 
 impl Conns {
@@ -245,29 +250,26 @@ impl Conns {
         except: Option<DirectorId>,
         ring: u32,
     ) {
-        let min = command.min_minor();
+        let (min_minor, min_homing) = (command.min_minor(), command.min_homing());
         // Nearly always all peers have the same version, and so the same line.
-        let mut first: Option<(u32, Vec<u8>)> = None;
+        let mut written_for: Option<u32> = None;
         for conn in self.map.values_mut() {
             let spared = except.is_some() && conn.director == except;
-            if spared || !conn.connected || !conn.greeted || conn.peer_minor < min {
+            let understood = conn.peer_minor >= min_minor && conn.homing >= min_homing;
+            if spared || !conn.connected || !conn.greeted || !understood {
                 continue;
             }
-            match &first {
-                Some((minor, line)) if *minor == conn.peer_minor => {
-                    conn.out.extend_from_slice(line)
-                }
-                Some(_) => {
-                    // Too long for a version that has fewer fields is too long for all.
-                    let _ = conn.write(command, ring);
-                }
-                None => {
-                    let start = conn.out.len();
-                    if conn.write(command, ring).is_err() {
-                        return;
-                    }
-                    first = Some((conn.peer_minor, conn.out[start..].to_vec()));
-                }
+            if written_for != Some(conn.peer_minor) {
+                let versions = Versions {
+                    peer: conn.peer_minor,
+                    ring,
+                };
+                self.line.clear();
+                let written = command.write(versions, &mut self.line);
+                written_for = written.is_ok().then_some(conn.peer_minor);
+            }
+            if written_for.is_some() {
+                conn.out.extend_from_slice(&self.line);
             }
         }
     }

@@ -45,11 +45,15 @@ impl Ring {
         let Some(conn) = self.conns.get(id) else {
             return false;
         };
-        if conn.secure || self.limits.tls == Tls::Off {
+        if conn.secure {
             return true;
         }
-        let dialler = conn.is_dialler();
-        if dialler && offered {
+        // A dialler that has spoken, since TLS was off when it connected, cannot begin TLS any more.
+        let (dialler, greeted) = (conn.is_dialler(), conn.greeted);
+        if dialler && offered && !greeted && self.limits.tls != Tls::Off {
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.securing = true;
+            }
             self.outputs.push(Output::Secure(id));
             return false;
         }
@@ -59,8 +63,11 @@ impl Ring {
             self.close(id, why, Level::Error);
             return false;
         }
-        if dialler {
+        if dialler && !greeted {
             self.introduce_as_dialler(id);
+        }
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.greeted = true;
         }
         true
     }

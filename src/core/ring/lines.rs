@@ -33,11 +33,11 @@ impl Ring {
     }
 
     fn line<T: Table>(&mut self, id: ConnId, line: &[u8], table: &mut T) {
-        // Closed by a line before this one, or told to leave since.
+        // Closed by a line before this one, told to leave since, or about to begin TLS.
         let Some(conn) = self
             .conns
             .get_mut(id)
-            .filter(|conn| conn.leaves_by.is_none())
+            .filter(|conn| conn.leaves_by.is_none() && !conn.securing)
         else {
             return;
         };

@@ -1,7 +1,7 @@
 //! The machine of the director ring: connections to the left and the right, handshakes, rounds of
 //! synchronisation, what is told to the others and what they tell (docs/protocol/ring.md).
 //!
-//! It belongs to the control core. [`Ring::handle`] takes one [`Input`] and changes everything that
+//! It belongs to one thread. [`Ring::handle`] takes one [`Input`] and changes everything that
 //! follows from it; afterwards the driver takes the [`Output`]s, and writes the bytes that wait in
 //! [`Ring::unwritten`]. Users are in a [`Table`] that the driver shares with the lookup cores.
 //! A director without others is a ring of one: alone, handshaked and synced from the start.
@@ -413,12 +413,18 @@ impl Ring {
         self.cut_full();
         // A close may leave a place for somebody who waits, and that may close another.
         self.find_neighbours();
-        self.fresh(table);
+        self.refresh(table);
         self.check_invariants();
     }
 
     /// The snapshot of the present state, published if it is new.
     fn fresh<T: Table>(&mut self, table: &mut T) -> Arc<Snapshot> {
+        self.refresh(table);
+        Arc::clone(&self.snapshot)
+    }
+
+    /// Has [`Ring::snapshot`] show the present state.
+    fn refresh<T: Table>(&mut self, table: &mut T) {
         if self.stale {
             self.stale = false;
             let standing = self.standing();
@@ -428,7 +434,6 @@ impl Ring {
                 table.publish(&self.snapshot);
             }
         }
-        Arc::clone(&self.snapshot)
     }
 
     fn written(&mut self, id: ConnId, unsent: usize) {

@@ -59,6 +59,15 @@ impl Ring {
         self.send(id, &version);
         self.send(id, &me);
         self.stale = true;
+        // What everybody is told must not go out plain when the dialler is about to begin TLS.
+        let waits = self.limits.tls != Tls::Off;
+        if let Some(conn) = self.conns.get_mut(id)
+            && waits
+            && !conn.is_dialler()
+            && !conn.secure
+        {
+            conn.greeted = false;
+        }
     }
 
     pub(super) fn connected(&mut self, id: ConnId) {
@@ -90,6 +99,7 @@ impl Ring {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
+        conn.securing = false;
         conn.secure = true;
         conn.stage = Stage::Version;
         conn.splitter = Splitter::default();

@@ -153,7 +153,7 @@ impl Ring {
         sender: Option<DirectorId>,
         table: &mut T,
     ) -> Option<Hearing> {
-        let snapshot = self.fresh(table);
+        self.refresh(table);
         let backend = self.director.backends().find(said.host)?;
         let key = UserKey {
             tag: backend.tag,
@@ -169,9 +169,9 @@ impl Ring {
             from: sender.map_or(0, |sender| self.number_of(sender)),
         };
         let room = table.room();
-        let now = self.now.wall;
+        let (now, snapshot) = (self.now.wall, &*self.snapshot);
         let hearing = table.with(shard_of(key.hash), |shard| {
-            shard.hear(heard, now, &snapshot, || room)
+            shard.hear(heard, now, snapshot, || room)
         });
         if let Some(winner) = hearing.kick {
             self.two_backends(said, winner);
@@ -222,10 +222,10 @@ impl Ring {
 
     /// A lookup core has noted something about a user.
     pub(super) fn noted<T: Table>(&mut self, key: UserKey, table: &mut T) {
-        let snapshot = self.fresh(table);
-        let now = self.now.wall;
+        self.refresh(table);
+        let (now, snapshot) = (self.now.wall, &*self.snapshot);
         let announce = table.with(shard_of(key.hash), |shard| {
-            shard.announce(key, now, &snapshot)
+            shard.announce(key, now, snapshot)
         });
         match announce {
             Announce::Nothing => {}

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use socket2::SockRef;
 
 use super::conn::{Conn, prepare};
+use super::tls::Link;
 use super::{Machine, RingIo};
 use crate::core::ring::{Input, Level};
 use crate::shell::epoll::Interest;
@@ -25,37 +26,37 @@ const REFUSED_NANOS: u64 = 50_000_000;
 pub(super) const LISTENER: u64 = 1 << 62;
 
 impl<M: Machine> RingIo<M> {
-    /// Accepts from a listening socket from now on. Returns what [`RingIo::unlisten`] needs.
-    ///
-    /// # Errors
-    /// It cannot be watched.
-    pub fn listen(&mut self, fd: OwnedFd) -> io::Result<usize> {
-        let at = self.listeners.len();
+    /// Accepts from a listening socket from now on.
+    pub(super) fn listen(&mut self, number: usize, fd: OwnedFd) {
         if self.accept_again.is_none() {
-            self.epoll
-                .add(fd.as_fd(), LISTENER | at as u64, Interest::Readable)?;
+            self.watch_listener(number, &fd);
         }
-        self.listeners.push(Some(fd));
-        Ok(at)
+        self.listeners.insert(number, fd);
     }
 
     /// No longer accepts from a listener; its connections live on.
-    pub fn unlisten(&mut self, at: usize) {
+    pub(super) fn unlisten(&mut self, number: usize) {
         // Closed: it was never given to anybody else, so that nobody connects in vain.
-        if let Some(listener) = self.listeners.get_mut(at) {
-            *listener = None;
-        }
+        self.listeners.remove(&number);
     }
 
     /// No longer accepts from any listener.
-    pub fn stop_listening(&mut self) {
-        (0..self.listeners.len()).for_each(|at| self.unlisten(at));
+    pub(super) fn stop_listening(&mut self) {
+        self.listeners.clear();
+    }
+
+    fn watch_listener(&mut self, number: usize, fd: &OwnedFd) {
+        let token = LISTENER | number as u64;
+        if let Err(error) = self.epoll.add(fd.as_fd(), token, Interest::Readable) {
+            let text = || format!("cannot accept from other directors: {error}");
+            self.log.line(Level::Error, "watch", self.now.mono, text);
+        }
     }
 
     /// Accepts what waits at a listener.
     pub(super) fn accept_from(&mut self, at: usize) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(Some(listener)) = self.listeners.get(at) else {
+            let Some(listener) = self.listeners.get(&at) else {
                 return;
             };
             match accept(listener.as_fd()) {
@@ -89,7 +90,8 @@ impl<M: Machine> RingIo<M> {
             self.log.line(Level::Error, "watch", self.now.mono, text);
             return;
         }
-        self.conns.insert(id, Conn::accepted(fd));
+        let link = Link::accepted(self.machine.certificates().as_ref(), source);
+        self.conns.insert(id, Conn::accepted(fd, source, link));
         self.handle(Input::Accepted { conn: id, source });
         self.perform();
     }
@@ -97,7 +99,7 @@ impl<M: Machine> RingIo<M> {
     pub(super) fn pause_accepting(&mut self, error: &io::Error) {
         let text = || format!("cannot accept a connection of another director: {error}");
         self.log.line(Level::Error, "accept", self.now.mono, text);
-        for listener in self.listeners.iter().flatten() {
+        for listener in self.listeners.values() {
             // It may not be watched just now, which is what is wanted.
             let _ = self.epoll.remove(listener.as_fd());
         }
@@ -110,15 +112,11 @@ impl<M: Machine> RingIo<M> {
             return;
         }
         self.accept_again = None;
-        for (at, listener) in self.listeners.iter().enumerate() {
-            let Some(listener) = listener else { continue };
-            let token = LISTENER | at as u64;
-            let added = self.epoll.add(listener.as_fd(), token, Interest::Readable);
-            if let Err(error) = added {
-                let text = || format!("cannot watch the ring listener: {error}");
-                self.log.line(Level::Error, "watch", self.now.mono, text);
-            }
+        let listeners = std::mem::take(&mut self.listeners);
+        for (&number, listener) in &listeners {
+            self.watch_listener(number, listener);
         }
+        self.listeners = listeners;
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
+use super::tls::Link;
 use crate::shell::io::{Read, receive, write};
 
 /// Pieces are put together up to this size, so that a peer that reads slowly costs few calls.
@@ -106,18 +107,24 @@ pub(super) struct Conn {
     pub stage: Stage,
     /// Whom it was made to; `None`: it came to our listener.
     pub dialled: Option<SocketAddr>,
+    /// The address at the other end.
+    pub peer: IpAddr,
+    /// Whether it is plain.
+    pub link: Link,
     /// Epoll tells when it is writable.
     pub watched_for_room: bool,
     pub outbox: Outbox,
 }
 
 impl Conn {
-    /// A connection that came to our listener.
-    pub fn accepted(fd: OwnedFd) -> Conn {
+    /// A connection that came to our listener from this address.
+    pub fn accepted(fd: OwnedFd, peer: IpAddr, link: Link) -> Conn {
         Conn {
             fd,
             stage: Stage::Open,
             dialled: None,
+            peer,
+            link,
             watched_for_room: false,
             outbox: Outbox::default(),
         }
@@ -134,6 +141,9 @@ impl Conn {
                 fd: socket.into(),
                 stage: Stage::Dialling,
                 dialled: Some(to),
+                peer: to.ip(),
+                // Until the machine says otherwise.
+                link: Link::Plain,
                 // Writable means connected, or not.
                 watched_for_room: true,
                 outbox: Outbox::default(),
@@ -154,6 +164,12 @@ impl Conn {
 
     /// Sends `bytes` or holds them, and leaves them empty.
     pub fn send(&mut self, bytes: &mut Vec<u8>) {
+        self.link.seal(bytes);
+        self.send_as_it_is(bytes);
+    }
+
+    /// As [`Conn::send`], for what TLS itself says.
+    pub fn send_as_it_is(&mut self, bytes: &mut Vec<u8>) {
         match self.stage {
             Stage::Dialling => self.outbox.hold(bytes),
             Stage::Open if self.outbox.send(self.fd.as_fd(), bytes) => {}
@@ -190,7 +206,8 @@ impl Conn {
         if self.stage != Stage::Open {
             return;
         }
-        self.send(&mut rest);
+        self.link.seal_last(&mut rest);
+        self.send_as_it_is(&mut rest);
         for _ in 0..LAST_READS {
             if !matches!(self.read(scratch), Read::Bytes(_)) {
                 return;
@@ -224,7 +241,8 @@ mod tests {
         let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (ours, _) = listener.accept().unwrap();
         ours.set_nonblocking(true).unwrap();
-        (Conn::accepted(ours.into()), theirs)
+        let peer = theirs.local_addr().unwrap().ip();
+        (Conn::accepted(ours.into(), peer, Link::Plain), theirs)
     }
 
     #[test]

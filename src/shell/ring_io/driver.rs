@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::core::ring::{ConnId, Input, Limits, Now, Output, Ring, Standing, Table};
+use super::secure::Tuning;
+use super::tls::Certificates;
+use crate::core::ring::{ConnId, Input, Now, Output, Ring, Standing, Table};
 use crate::core::snapshot::Snapshot;
 use crate::core::users::Shard;
 use crate::core::{Mono, Refusal};
@@ -26,8 +28,17 @@ pub trait Machine {
     /// A number for a connection that was accepted.
     fn next_conn(&mut self) -> ConnId;
 
+    /// For new connections; `None`: they are plain.
+    fn certificates(&self) -> Option<Arc<Certificates>>;
+
     /// Whether lookups have got a new snapshot since the last call.
     fn take_published(&mut self) -> bool;
+
+    /// After a reload.
+    fn tune(&mut self, tuning: Tuning);
+
+    /// One line for the log.
+    fn summary(&self) -> String;
 }
 
 /// The user table and the snapshot, as the machine is given them.
@@ -55,13 +66,20 @@ impl Table for SharedTable {
 pub struct Driver {
     ring: Ring,
     table: SharedTable,
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl Driver {
-    /// `directory` must have begun with the ring's first snapshot.
-    pub fn new(ring: Ring, directory: Arc<Directory>) -> Driver {
+    /// `directory` must have begun with the ring's first snapshot, and `certificates` be there if the
+    /// ring's limits are for TLS.
+    pub fn new(
+        ring: Ring,
+        directory: Arc<Directory>,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Driver {
         Driver {
             ring,
+            certificates,
             table: SharedTable {
                 directory,
                 published: false,
@@ -72,30 +90,6 @@ impl Driver {
     /// The machine, to be asked.
     pub fn ring(&self) -> &Ring {
         &self.ring
-    }
-
-    /// After a reload.
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.ring.set_limits(limits);
-    }
-
-    /// One line for the log.
-    pub fn summary(&self) -> String {
-        let Standing {
-            handshaked,
-            synced,
-            alone,
-            tell,
-            min_version,
-            ..
-        } = self.ring.standing();
-        format!(
-            "ring: members={} left={} right={} handshaked={handshaked} synced={synced} \
-             alone={alone} tell={tell} version={min_version}",
-            self.ring.members().iter().count(),
-            who(self.ring.left()),
-            who(self.ring.right()),
-        )
     }
 }
 
@@ -129,7 +123,34 @@ impl Machine for Driver {
         self.ring.next_conn()
     }
 
+    fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.certificates.clone()
+    }
+
     fn take_published(&mut self) -> bool {
         std::mem::take(&mut self.table.published)
+    }
+
+    fn tune(&mut self, tuning: Tuning) {
+        self.ring.set_limits(tuning.limits);
+        self.certificates = tuning.certificates;
+    }
+
+    fn summary(&self) -> String {
+        let Standing {
+            handshaked,
+            synced,
+            alone,
+            tell,
+            min_version,
+            ..
+        } = self.ring.standing();
+        format!(
+            "ring: members={} left={} right={} handshaked={handshaked} synced={synced} \
+             alone={alone} tell={tell} version={min_version}",
+            self.ring.members().iter().count(),
+            who(self.ring.left()),
+            who(self.ring.right()),
+        )
     }
 }

@@ -6,51 +6,68 @@
 //! | `accept` | connections that others make to us |
 //! | `conn` | one connection: bytes that wait, dialling |
 //! | `log` | what is logged, and how often |
+//! | `secure` | where TLS stands between sockets and machine |
+//! | [`tls`] | TLS itself, without sockets |
+//! | [`serve`] | the thread, and what others tell it |
 //!
-//! Everything that may happen is one epoll instance: listeners, connections, notes of the lookup
-//! cores, and one alarm for all times that are waited for. So there is one task, which waits in one
-//! place, and no task or timer that would have to be cancelled (glommio leaks those); and
-//! [`RingIo::turn`] can be called from a test without any executor.
+//! Everything that may happen ends the wait in one epoll instance: listeners, connections, notes of
+//! the lookup cores, messages of control, and the time of whatever is due next. So there is one
+//! task, which waits in one place, and no task or timer that would have to be cancelled (glommio
+//! leaks those); and [`RingIo::turn`] can be called from a test without any executor.
 //!
 //! A turn feeds what has happened to the machine, carries out what it wants, and writes each
-//! connection once, unless there is very much.
+//! connection once, unless there is very much. What happens after a quiet time is worked on at once;
+//! while there is something to do all the time, turns come at [`TURN_PAUSE`].
 
 mod accept;
 mod conn;
 pub mod driver;
 mod log;
+mod secure;
+pub mod serve;
+pub mod tls;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use accept::LISTENER;
 use conn::{Conn, Stage};
 pub use driver::{Driver, Machine};
 use log::Log;
+pub use secure::Tuning;
+use serve::Message;
 
-use super::alarm::Alarm;
 use super::clock;
 use super::cores::Cores;
 use super::epoll::{Epoll, Events, Interest, Ready};
 use super::io::Read;
+use super::mailbox::Mailbox;
 use super::notes::Notes;
-use crate::core::ring::{ConnId, FlushResult, Input, Kick, Level, Limits, Now, Output};
+use crate::core::ring::{ConnId, FlushResult, Input, Kick, Level, Now, Output};
 use crate::core::{Mono, UserKey};
 use crate::wire::ring::DirectorId;
 
-/// Bytes read from a connection at once; one read is one input. What is to be passed on is up to
-/// half as long again, and must fit into the smallest `director_output_buffer_size`, 64 KiB.
+/// Bytes read from a connection at once; one read is one input.
 const READ_SIZE: usize = 32 * 1024;
-/// Notes between two writes: some 30 KB, for the same reason.
+/// Bytes that the machine may have to pass on before they are written: what is waiting must fit into
+/// the smallest `director_output_buffer_size`, 64 KiB. A line may be half as long again as it came.
+const TOLD_PER_WRITE: usize = READ_SIZE + READ_SIZE / 2;
+/// Bytes that a note becomes, some 30 with an IPv4 address.
+const NOTE_SIZE: usize = 64;
+/// Notes taken at once.
 const NOTES_PER_WRITE: usize = 512;
-/// Pause between two looks at the notes while there are some. Whoever logs in is told to the ring
-/// by so much later, which is below what two directors need to tell each other anything; and a busy
-/// director makes a thousand writes a second instead of one for each login. The first note after a
-/// quiet time waits for nothing.
-const DRAIN_PAUSE: u64 = 1_000_000;
+/// Time from one turn to the next while there is something to do in each. The lines of so long cost
+/// one wake-up, one read and one write for each neighbour: without it each login would.
+///
+/// Whoever logs in is told to the ring by so much later at most, and every director that passes it
+/// on adds as much again: less than a login takes, and than a busy director of Dovecot's, whose one
+/// thread relays lookups too. Meanwhile another director would place the user by the same hash ring.
+/// A lookup waits for the ring only while its user is moved or confirmed, or while this director is
+/// joining, and then for more than that. Five milliseconds would save another fifth (tuning.md).
+const TURN_PAUSE: u64 = 2_000_000;
 /// Shards that lost notes and are looked through in one turn. Each may hold ten thousand users, so
 /// that all 1024 take some tenths of a second, during which connections are served.
 const LOST_PER_TURN: usize = 16;
@@ -58,8 +75,8 @@ const LOST_PER_TURN: usize = 16;
 /// written in parts, and must not keep the other connections waiting.
 const ROUNDS_PER_TURN: usize = 16;
 
-const ALARM: u64 = 1 << 63;
-const NOTES: u64 = ALARM | 1;
+const NOTES: u64 = 1 << 63;
+const MAIL: u64 = NOTES | 1;
 
 /// The ring's machine with its sockets. For one thread.
 pub struct RingIo<M> {
@@ -68,9 +85,10 @@ pub struct RingIo<M> {
     own: IpAddr,
     notes: Arc<Notes>,
     cores: Arc<Cores>,
+    mailbox: Arc<Mailbox<Message>>,
     epoll: Epoll,
-    alarm: Alarm,
-    listeners: Vec<Option<OwnedFd>>,
+    /// By the numbers that control gives them.
+    listeners: BTreeMap<usize, OwnedFd>,
     /// No listener is watched until then.
     accept_again: Option<Mono>,
     conns: BTreeMap<ConnId, Conn>,
@@ -80,10 +98,18 @@ pub struct RingIo<M> {
     woken: Vec<UserKey>,
     /// Notes were lost: whoever waits for what they would have begun must ask again.
     lost: bool,
-    /// When notes are looked at next; `None`: when their descriptor says so.
-    drain_at: Option<Mono>,
+    /// Notes are looked at in every turn: whoever leaves one needs not wake us.
+    awake: bool,
+    /// Not before then, since the last turn had something to do.
+    next_turn: Option<Mono>,
+    /// Bytes and notes that this turn has taken in.
+    taken: usize,
+    /// Bytes that the machine may have been made to write since the last write.
+    told: usize,
     /// A turn had more to do than its share.
     again: bool,
+    /// The process ends.
+    left: bool,
     scratch: Vec<u8>,
     now: Now,
     log: Log,
@@ -94,80 +120,97 @@ impl<M: Machine> RingIo<M> {
     ///
     /// # Errors
     /// Out of descriptors.
-    pub fn new(machine: M, own: IpAddr, notes: Arc<Notes>, cores: Arc<Cores>) -> io::Result<Self> {
+    pub fn new(
+        machine: M,
+        own: IpAddr,
+        notes: Arc<Notes>,
+        cores: Arc<Cores>,
+        mailbox: Arc<Mailbox<Message>>,
+    ) -> io::Result<Self> {
         let epoll = Epoll::new()?;
-        let alarm = Alarm::new()?;
-        epoll.add(alarm.as_fd(), ALARM, Interest::Readable)?;
         epoll.add(notes.as_fd(), NOTES, Interest::Readable)?;
+        epoll.add(mailbox.as_fd(), MAIL, Interest::Readable)?;
         Ok(RingIo {
             machine,
             own,
             notes,
             cores,
+            mailbox,
             epoll,
-            alarm,
-            listeners: Vec::new(),
+            listeners: BTreeMap::new(),
             accept_again: None,
             conns: BTreeMap::new(),
             answers: VecDeque::new(),
             woken: Vec::new(),
             lost: false,
-            // Then it falls asleep if there are none.
-            drain_at: Some(Mono(0)),
+            // Then it falls asleep if there are no notes.
+            awake: true,
+            next_turn: None,
+            taken: 0,
+            told: 0,
             again: false,
+            left: false,
             scratch: vec![0; READ_SIZE],
             now: now(),
             log: Log::default(),
         })
     }
 
-    /// The machine.
-    pub fn machine(&self) -> &M {
-        &self.machine
-    }
-
-    /// Does what is to be done, without waiting. To be called when [`RingIo`]'s descriptor is
-    /// readable.
+    /// Waits until there is something to do, `longest` milliseconds at most, and does it. False:
+    /// there was nothing.
     ///
     /// # Errors
     /// None that the kernel gives for these descriptors.
-    pub fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        let count = self.epoll.wait(events, 0)?;
+    pub fn turn(&mut self, events: &mut Events, longest: i32) -> io::Result<bool> {
+        let wait = self.wait_ms(longest);
+        let count = self.epoll.wait(events, wait)?;
         self.now = now();
+        self.taken = 0;
+        let due = self.is_due();
         for at in 0..count {
             self.ready(events.get(at));
         }
         self.drain_notes();
         self.settle();
-        Ok(())
+        if self.left {
+            self.leave();
+        }
+        self.plan();
+        Ok(count > 0 || due || self.taken > 0)
     }
 
-    /// Something has happened that no descriptor tells of.
-    pub fn feed(&mut self, input: Input<'_>) {
-        self.now = now();
-        self.handle(input);
-        self.settle();
+    /// How long to wait for events: whole milliseconds, so that a time that is waited for has come
+    /// afterwards.
+    fn wait_ms(&self, longest: i32) -> i32 {
+        if self.awake || self.again {
+            return 0;
+        }
+        let times = [self.machine.next_deadline(), self.accept_again];
+        let Some(next) = times.into_iter().flatten().min() else {
+            return longest;
+        };
+        let wait = next.since(clock::mono()).div_ceil(1_000_000);
+        i32::try_from(wait).map_or(longest, |wait| wait.min(longest))
     }
 
-    /// The process ends and no lookup core works any more: says what is left to be said, and
-    /// closes everything.
-    pub fn leave(&mut self) {
-        self.stop_listening();
-        self.now = now();
-        self.drain_at = Some(self.now.mono);
-        self.drain_notes();
-        self.settle();
-        self.feed(Input::Leave);
-        self.conns.clear();
+    /// The next turn comes soon if this one had something to do; else when there is something.
+    fn plan(&mut self) {
+        let busy = self.taken > 0;
+        if busy && !self.awake {
+            self.notes.woken();
+        }
+        self.awake = busy || !self.notes.fall_asleep();
+        // Whoever sends much, as in a handshake, is not made to wait; nor who has to be sent much.
+        let much = self.again
+            || self.taken >= READ_SIZE
+            || self.conns.values().any(|conn| conn.outbox.len() > 0);
+        self.next_turn = (busy && !much).then(|| self.now.mono.after(TURN_PAUSE));
     }
 
     fn ready(&mut self, ready: Ready) {
         match ready.token {
-            ALARM => self.alarm.rang(),
-            NOTES => {
-                self.notes.woken();
-                self.drain_at = Some(self.now.mono);
-            }
+            NOTES => self.notes.woken(),
+            MAIL => self.read_mailbox(),
             token if token & LISTENER != 0 => self.accept_from((token & !LISTENER) as usize),
             token => self.conn_ready(ConnId(token), ready),
         }
@@ -213,14 +256,12 @@ impl<M: Machine> RingIo<M> {
             return;
         };
         match conn.read(&mut self.scratch) {
+            Read::Bytes(count) if !conn.link.is_plain() => self.read_through(id, count),
             Read::Bytes(count) => {
+                self.make_room(count + count / 2);
+                self.taken += count;
                 let bytes = &self.scratch[..count];
                 self.machine.handle(Input::Received(id, bytes), self.now);
-                if count == READ_SIZE {
-                    // There is more, perhaps from others too: what this one said goes on first.
-                    self.perform();
-                    self.write();
-                }
             }
             Read::Empty => {}
             Read::End => {
@@ -254,21 +295,19 @@ impl<M: Machine> RingIo<M> {
     }
 
     fn drain_notes(&mut self) {
-        if self.drain_at.is_none_or(|at| at > self.now.mono) {
-            return;
-        }
         let mut count = 0;
         loop {
+            self.make_room(NOTES_PER_WRITE * NOTE_SIZE);
             let (machine, now) = (&mut self.machine, self.now);
             let each = |key| machine.handle(Input::Note(key), now);
             let taken = self.notes.drain(NOTES_PER_WRITE, each);
+            // A small batch is usual, and needs no write of its own.
+            self.told -= (NOTES_PER_WRITE - taken) * NOTE_SIZE;
             count += taken;
             // Bounded, or it would not end while the cores are faster.
             if taken < NOTES_PER_WRITE || count >= self.notes.capacity() {
                 break;
             }
-            self.perform();
-            self.write();
         }
         let lost = self.notes.take_lost(LOST_PER_TURN);
         for &shard in &lost {
@@ -277,8 +316,16 @@ impl<M: Machine> RingIo<M> {
             self.write();
         }
         self.lost |= !lost.is_empty();
-        let asleep = count == 0 && lost.is_empty() && self.notes.fall_asleep();
-        self.drain_at = (!asleep).then(|| self.now.mono.after(DRAIN_PAUSE));
+        self.taken += count + lost.len();
+    }
+
+    /// Writes what waits if the machine could be made to write too much by what it is told next.
+    fn make_room(&mut self, bytes: usize) {
+        if self.told + bytes > TOLD_PER_WRITE {
+            self.perform();
+            self.write();
+        }
+        self.told += bytes;
     }
 
     fn handle(&mut self, input: Input<'_>) {
@@ -300,26 +347,17 @@ impl<M: Machine> RingIo<M> {
             }
         }
         self.tell_cores();
-        self.arm();
+    }
+
+    /// Whether something is to be done because of the time.
+    fn is_due(&self) -> bool {
+        let resume = self.accept_again.is_some_and(|at| at <= self.now.mono);
+        self.again || resume || self.deadline_has_come()
     }
 
     fn deadline_has_come(&self) -> bool {
         let deadline = self.machine.next_deadline();
         deadline.is_some_and(|at| at <= self.now.mono)
-    }
-
-    fn arm(&mut self) {
-        let own = [
-            self.machine.next_deadline(),
-            self.drain_at,
-            self.accept_again,
-        ];
-        let next = own.into_iter().flatten().min();
-        self.alarm.set(if self.again {
-            Some(self.now.mono)
-        } else {
-            next
-        });
     }
 
     /// Carries out what the machine wants, until it wants nothing more.
@@ -346,8 +384,7 @@ impl<M: Machine> RingIo<M> {
                     conn.close(rest, &mut self.scratch);
                 }
             }
-            // Only with certificates, which are refused at start.
-            Output::Secure(id) => self.answers.push_back(Input::Ended(id)),
+            Output::Secure(id) => self.secure(id),
             Output::Kick(kick) => self.kick(kick),
             Output::Flush(flush) => {
                 // There is nothing yet that would run the script.
@@ -397,6 +434,7 @@ impl<M: Machine> RingIo<M> {
 
     /// Writes what waits, once to each connection. False: nothing did.
     fn write(&mut self) -> bool {
+        self.told = 0;
         let mut written: Vec<(ConnId, usize)> = Vec::new();
         let conns = &mut self.conns;
         self.machine.unwritten(&mut |id, bytes| {
@@ -430,28 +468,6 @@ impl<M: Machine> RingIo<M> {
         if std::mem::take(&mut self.lost) {
             self.cores.try_all();
         }
-    }
-}
-
-impl RingIo<Driver> {
-    /// After a reload.
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.machine.set_limits(limits);
-        // Deadlines may be others now.
-        self.now = now();
-        self.settle();
-    }
-
-    /// One line for the log.
-    pub fn summary(&self) -> String {
-        self.machine.summary()
-    }
-}
-
-/// Readable when [`RingIo::turn`] has something to do.
-impl<M> AsFd for RingIo<M> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
     }
 }
 

@@ -10,7 +10,7 @@ use super::*;
 use crate::core::ring::Flush;
 use crate::core::users::SHARDS;
 use crate::core::{TagId, UserHash};
-use crate::shell::cores::Message;
+use crate::shell::cores::Message as News;
 
 const OWN: &str = "127.0.0.1";
 
@@ -28,6 +28,7 @@ enum Told {
     NotesLost(usize),
     Kicked(UserKey),
     Flushed(UserKey, FlushResult),
+    Left,
     Other,
 }
 
@@ -63,7 +64,8 @@ impl Machine for Script {
             Input::NotesLost(shard) => Told::NotesLost(shard),
             Input::Kicked(key) => Told::Kicked(key),
             Input::Flushed(key, result) => Told::Flushed(key, result),
-            Input::Secured(_) | Input::Start | Input::Swept | Input::Leave => Told::Other,
+            Input::Leave => Told::Left,
+            Input::Secured(_) | Input::Start | Input::Swept => Told::Other,
         };
         self.told.push(told);
     }
@@ -87,8 +89,20 @@ impl Machine for Script {
         ConnId(self.conns)
     }
 
+    fn certificates(&self) -> Option<Arc<tls::Certificates>> {
+        None
+    }
+
     fn take_published(&mut self) -> bool {
         std::mem::take(&mut self.published)
+    }
+
+    fn tune(&mut self, _: Tuning) {
+        self.told.push(Told::Other);
+    }
+
+    fn summary(&self) -> String {
+        format!("told: {}", self.told.len())
     }
 }
 
@@ -96,6 +110,7 @@ struct Rig {
     io: RingIo<Script>,
     notes: Arc<Notes>,
     cores: Arc<Cores>,
+    mailbox: Arc<Mailbox<Message>>,
     events: Events,
 }
 
@@ -103,20 +118,23 @@ impl Rig {
     fn new() -> Rig {
         let notes = Arc::new(Notes::new().unwrap());
         let cores = Arc::new(Cores::new(2, 100).unwrap());
+        let mailbox = Arc::new(Mailbox::new().unwrap());
         let own = OWN.parse().unwrap();
         let io = RingIo::new(
             Script::default(),
             own,
             Arc::clone(&notes),
             Arc::clone(&cores),
+            Arc::clone(&mailbox),
         );
         let mut rig = Rig {
             io: io.unwrap(),
             notes,
             cores,
+            mailbox,
             events: Events::default(),
         };
-        rig.io.feed(Input::Start);
+        rig.poke();
         rig.quiet();
         rig.io.machine.told.clear();
         rig
@@ -127,18 +145,21 @@ impl Rig {
         let listener = TcpListener::bind((OWN, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        rig.io.listen(listener.into()).unwrap();
+        rig.mailbox.send(Message::Listen(0, listener.into()));
+        rig.quiet();
         (rig, address)
     }
 
-    /// One turn if there is something to do within so many milliseconds.
-    fn turn(&mut self, millis: u16) -> bool {
-        let mut fds = [PollFd::new(self.io.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut fds, PollTimeout::from(millis)).unwrap() == 0 {
-            return false;
-        }
-        self.io.turn(&mut self.events).unwrap();
-        true
+    /// Turns without pauses until there was something to do, for so many milliseconds.
+    fn turn(&mut self, millis: i32) -> bool {
+        // In one turn it falls asleep, and in the next it sleeps.
+        (0..2).any(|_| self.io.turn(&mut self.events, millis).unwrap())
+    }
+
+    /// A turn in which nothing happens but that the machine is told something.
+    fn poke(&mut self) {
+        self.mailbox.send(Message::Input(Input::Swept));
+        assert!(self.turn(5000));
     }
 
     fn quiet(&mut self) {
@@ -157,7 +178,7 @@ impl Rig {
 
     fn output(&mut self, output: Output) {
         self.io.machine.outputs.push(output);
-        self.io.feed(Input::Swept);
+        self.poke();
     }
 
     fn told(&self, told: &Told) -> bool {
@@ -190,7 +211,7 @@ fn a_connection_from_its_beginning_to_its_end() {
     rig.until_told(&Told::Ended(FIRST));
     assert!(rig.io.conns.is_empty());
     rig.io.machine.buffers.insert(FIRST, b"late".to_vec());
-    rig.io.feed(Input::Swept);
+    rig.poke();
     assert!(rig.io.machine.buffers[&FIRST].is_empty());
 }
 
@@ -262,7 +283,8 @@ fn no_more_than_a_number_of_connections_at_once() {
     drop(peers);
     rig.quiet();
     assert!(rig.io.conns.is_empty());
-    rig.io.stop_listening();
+    rig.mailbox.send(Message::StopListening);
+    rig.quiet();
     assert!(TcpStream::connect(address).is_err());
 }
 
@@ -271,7 +293,7 @@ fn a_pause_after_a_refusal_of_the_kernel_ends() {
     let (mut rig, address) = Rig::listening();
     rig.io
         .pause_accepting(&io::Error::from_raw_os_error(libc::EMFILE));
-    rig.io.feed(Input::Swept);
+    rig.poke();
     let _peer = TcpStream::connect(address).unwrap();
     rig.until_told(&Told::Accepted(FIRST, OWN.parse().unwrap()));
 }
@@ -286,16 +308,65 @@ fn the_first_note_at_once_and_the_next_ones_together() {
     leave(&rig, 1);
     assert!(rig.turn(5000));
     assert!(rig.told(&Told::Note(user(1))), "in the first turn");
-    let drained = rig.io.now.mono;
+    let first = rig.io.now.mono;
+    assert_eq!(rig.io.next_turn, Some(first.after(TURN_PAUSE)));
     leave(&rig, 2);
     leave(&rig, 3);
-    rig.until_told(&Told::Note(user(3)));
-    assert!(rig.io.now.mono.since(drained) >= DRAIN_PAUSE);
-    assert!(rig.told(&Told::Note(user(2))));
+    rig.io.pause();
+    assert!(rig.io.turn(&mut rig.events, 5000).unwrap());
+    assert!(rig.told(&Told::Note(user(2))) && rig.told(&Told::Note(user(3))));
+    assert!(rig.io.now.mono.since(first) >= TURN_PAUSE);
     rig.quiet();
-    assert_eq!(rig.io.drain_at, None, "asleep");
+    assert!(!rig.io.awake && rig.io.next_turn.is_none());
     leave(&rig, 4);
     assert!(rig.turn(5000) && rig.told(&Told::Note(user(4))));
+}
+
+#[test]
+fn lines_come_together_while_a_neighbour_talks_and_nobody_waits_who_sends_much() {
+    let (mut rig, address) = Rig::listening();
+    let mut peer = TcpStream::connect(address).unwrap();
+    rig.until_told(&Told::Accepted(FIRST, OWN.parse().unwrap()));
+    rig.quiet();
+    peer.write_all(b"one\n").unwrap();
+    rig.until_told(&Told::Received(FIRST, b"one\n".to_vec()));
+    assert!(rig.io.next_turn.is_some());
+    rig.notes.put(user(1));
+    rig.notes.rouse();
+    let mut fds = [PollFd::new(rig.notes.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::ZERO).unwrap(), 0, "it is awake");
+    rig.io.pause();
+    assert!(rig.turn(0) && rig.told(&Told::Note(user(1))));
+    rig.quiet();
+    peer.write_all(&[b'x'; 3 * READ_SIZE]).unwrap();
+    assert!(rig.turn(5000));
+    assert!(rig.io.next_turn.is_none());
+}
+
+#[test]
+fn messages_are_carried_out_and_the_last_ends_it() {
+    let (mut rig, address) = Rig::listening();
+    let mut peer = TcpStream::connect(address).unwrap();
+    rig.until_told(&Told::Accepted(FIRST, OWN.parse().unwrap()));
+    let (sender, receiver) = crossbeam::channel::bounded(1);
+    rig.mailbox.send(Message::Summary(sender));
+    rig.quiet();
+    assert!(receiver.try_recv().unwrap().starts_with("told: "));
+    rig.notes.put(user(1));
+    rig.notes.rouse();
+    rig.io
+        .machine
+        .buffers
+        .insert(FIRST, b"last words\n".to_vec());
+    rig.mailbox.send(Message::Leave);
+    assert!(rig.turn(5000) && rig.io.left);
+    assert!(rig.told(&Told::Note(user(1))));
+    assert_eq!(rig.io.machine.told.last(), Some(&Told::Left));
+    assert!(rig.io.conns.is_empty());
+    let mut said = String::new();
+    peer.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "last words\n");
+    assert!(TcpStream::connect(address).is_err());
 }
 
 #[test]
@@ -313,9 +384,9 @@ fn lost_notes_are_looked_for_and_those_who_wait_ask_again() {
     let notes = |it: &&Told| matches!(it, Told::Note(_));
     assert_eq!(rig.io.machine.told.iter().filter(lost).count(), SHARDS);
     assert_eq!(rig.io.machine.told.iter().filter(notes).count(), 65_536);
-    let messages = rig.cores.messages(1);
-    assert!(messages.iter().all(|it| matches!(it, Message::TryAll)));
-    assert!(!messages.is_empty() && rig.cores.messages(0).is_empty());
+    let messages = rig.cores.mailbox_of(1).take();
+    assert!(messages.iter().all(|it| matches!(it, News::TryAll)));
+    assert!(!messages.is_empty() && rig.cores.mailbox_of(0).take().is_empty());
 }
 
 #[test]
@@ -323,7 +394,7 @@ fn a_deadline_comes_at_its_time() {
     let mut rig = Rig::new();
     let at = clock::mono().after(40_000_000);
     rig.io.machine.deadline = Some(at);
-    rig.io.feed(Input::Swept);
+    rig.poke();
     assert!(!rig.told(&Told::Tick));
     rig.until_told(&Told::Tick);
     assert!(rig.io.now.mono >= at);
@@ -355,17 +426,17 @@ fn news_go_to_the_cores_where_somebody_waits_and_snapshots_to_all() {
         .outputs
         .extend([Output::Wake(user(1)), Output::Wake(user(2))]);
     rig.cores.waits_of(1).set(true);
-    rig.io.feed(Input::Swept);
-    assert!(rig.cores.messages(0).is_empty());
-    match &rig.cores.messages(1)[..] {
-        [Message::Woken(users)] => assert_eq!(**users, [user(1), user(2)]),
+    rig.poke();
+    assert!(rig.cores.mailbox_of(0).take().is_empty());
+    match &rig.cores.mailbox_of(1).take()[..] {
+        [News::Woken(users)] => assert_eq!(**users, [user(1), user(2)]),
         _ => panic!("one message for both"),
     }
     rig.io.machine.published = true;
-    rig.io.feed(Input::Swept);
+    rig.poke();
     for core in 0..2 {
         let mut fds = [PollFd::new(
-            rig.cores.wake_of(core).as_fd(),
+            rig.cores.mailbox_of(core).as_fd(),
             PollFlags::POLLIN,
         )];
         assert_eq!(poll(&mut fds, PollTimeout::ZERO).unwrap(), 1);

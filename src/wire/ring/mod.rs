@@ -17,6 +17,7 @@ mod error;
 mod fields;
 mod parse;
 mod stage;
+mod usual;
 mod write;
 
 pub use dense::HandUsers;

@@ -6,6 +6,7 @@ use memchr::memchr;
 
 use super::error::shown;
 use super::fields::{Fields, split_word, text, time_of, u64_of};
+use super::usual;
 use super::{
     CONSISTENT_HASHING, Command, Context, HOMING_FIELD, HandUser, HandUsers, Host, Load, MAJOR,
     MAX_LINE, MAX_VHOSTS, MINOR_USER_TIME, Order, Origin, PROTOCOL, RingError, Role, Stage, Sync,
@@ -118,6 +119,11 @@ impl<'a> Received<'a> {
 pub fn parse(line: &[u8], context: Context) -> Result<Line<'_>, RingError> {
     if line.len() > MAX_LINE {
         return Err(RingError::TooLong);
+    }
+    if context.stage == Stage::Established
+        && let Some(user) = usual::user(line)
+    {
+        return Ok(Line::Command(user));
     }
     let line = &line[..memchr(0, line).unwrap_or(line.len())];
     if line.is_empty() {

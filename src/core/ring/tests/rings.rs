@@ -381,6 +381,77 @@ fn users_without_a_usable_backend_are_forgotten_everywhere() {
     }
 }
 
+/// One director that demands TLS, and a dialled and an accepted connection of it.
+fn demanding() -> (World, ConnId, ConnId) {
+    let mut world = World::new(2, 3);
+    let tls = Limits {
+        tls: Tls::Required,
+        ..limits(0)
+    };
+    world.nodes[0].ring.set_limits(tls);
+    world.input(0, Input::Start);
+    let outputs = world.nodes[0].ring.take_outputs();
+    let dialled = outputs.iter().find_map(|output| match output {
+        Output::Dial(conn, _) => Some(*conn),
+        _ => None,
+    });
+    let dialled = dialled.expect("somebody is dialled");
+    world.input(0, Input::Connected(dialled));
+    let conn = world.nodes[0].ring.next_conn();
+    let source = id(1).ip;
+    world.input(0, Input::Accepted { conn, source });
+    (world, dialled, conn)
+}
+
+fn written(world: &mut World, of: ConnId) -> String {
+    let all = world.nodes[0].ring.unwritten();
+    let bytes = all.filter(|(conn, _)| *conn == of).map(|(_, bytes)| bytes);
+    let bytes = bytes.flat_map(std::mem::take);
+    String::from_utf8(bytes.collect()).unwrap()
+}
+
+#[test]
+fn nothing_plain_counts_once_tls_was_offered() {
+    let (mut world, dialled, _) = demanding();
+    // Somebody has put lines behind the first one, into the same read.
+    let lines = "VERSION\tdirector\t1\t9\thoming=1\ttls\nME\t127.0.0.2\t9090\t1\n\
+                 DIRECTOR\t10.9.9.9\t9090\nHOST-HAND-START\t1\nHOST-HAND-END\t1\nDONE\n";
+    world.input(0, Input::Received(dialled, lines.as_bytes()));
+    let ring = &mut world.nodes[0].ring;
+    assert!(ring.take_outputs().contains(&Output::Secure(dialled)));
+    assert_eq!(ring.members().iter().count(), 2);
+    assert_eq!(ring.right(), None);
+    assert_eq!(ring.snapshot().backends.iter().flatten().count(), 3);
+    assert_eq!(written(&mut world, dialled), "");
+    // Inside it begins with VERSION.
+    world.input(0, Input::Secured(dialled));
+    assert!(written(&mut world, dialled).starts_with("VERSION\tdirector\t1\t9\thoming=1\nME\t"));
+    world.input(
+        0,
+        Input::Received(dialled, lines.replace("\ttls", "").as_bytes()),
+    );
+    assert_eq!(world.nodes[0].ring.members().iter().count(), 3);
+}
+
+#[test]
+fn nobody_hears_of_the_ring_before_tls_was_chosen() {
+    let (mut world, dialled, accepted) = demanding();
+    let greeting = written(&mut world, accepted);
+    assert_eq!(greeting.lines().count(), 2, "{greeting}");
+    world.input(0, Input::Secured(dialled));
+    let lines = "VERSION\tdirector\t1\t9\thoming=1\nME\t127.0.0.2\t9090\t1\n\
+                 DIRECTOR\t10.9.9.9\t9090\n";
+    world.input(0, Input::Received(dialled, lines.as_bytes()));
+    assert_eq!(world.nodes[0].ring.members().iter().count(), 3);
+    assert_eq!(written(&mut world, accepted), "", "it may be anybody");
+    world.input(0, Input::Secured(accepted));
+    let greeting = written(&mut world, accepted);
+    assert!(
+        greeting.starts_with("VERSION\tdirector\t1\t9\thoming=1\nME\t"),
+        "{greeting}"
+    );
+}
+
 #[test]
 fn a_lookup_that_waits_for_a_confirmation_hears_that_none_is_needed() {
     let mut world = ring(2);

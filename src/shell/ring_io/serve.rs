@@ -1,0 +1,174 @@
+//! The thread of the ring, and what others tell it.
+//!
+//! It is one glommio executor with one task, which waits in `epoll_wait` itself, as the serving
+//! cores do: parking through the executor's ring costs many system calls for each wait.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Sender, bounded};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use super::{Driver, Machine, RingIo, Tuning};
+use crate::core::ring::Input;
+use crate::shell::clock;
+use crate::shell::cores::Cores;
+use crate::shell::epoll::Events;
+use crate::shell::mailbox::Mailbox;
+use crate::shell::notes::Notes;
+use crate::shell::tier::StartError;
+
+/// Longest wait without events.
+const IDLE_MS: i32 = 1000;
+/// Pause after a failure of the kernel, before the ring is served again.
+const FAILED_PAUSE: u64 = 100_000_000;
+/// How long the summary is waited for.
+const SUMMARY_LIMIT: Duration = Duration::from_secs(1);
+
+/// A message to the thread of the ring.
+pub enum Message {
+    /// Accept from this listener, to be called by this number.
+    Listen(usize, OwnedFd),
+    /// No longer accept from a listener.
+    Unlisten(usize),
+    /// No longer accept from any listener.
+    StopListening,
+    /// Tell the machine.
+    Input(Input<'static>),
+    /// After a reload.
+    Tune(Tuning),
+    /// Send a line for the log.
+    Summary(Sender<String>),
+    /// The process ends: say goodbye.
+    Leave,
+}
+
+/// The thread, as seen by control. It ends when it is told to.
+pub struct RingThread {
+    mailbox: Arc<Mailbox<Message>>,
+    listeners: Cell<usize>,
+    executor: RefCell<Option<ExecutorJoinHandle<()>>>,
+}
+
+impl RingThread {
+    /// Starts it on a CPU. The machine is told nothing yet.
+    ///
+    /// # Errors
+    /// Out of descriptors or threads.
+    pub fn start(
+        driver: Driver,
+        notes: Arc<Notes>,
+        cores: Arc<Cores>,
+        cpu: usize,
+    ) -> Result<RingThread, StartError> {
+        let own: IpAddr = driver.ring().members().me().ip;
+        let mailbox = Arc::new(Mailbox::new()?);
+        let ring = RingIo::new(driver, own, notes, cores, Arc::clone(&mailbox))?;
+        // No registered buffers: they are for files, and are charged to the locked memory.
+        let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+            .name("ring")
+            .io_memory(0)
+            .spawn(move || serve(ring))
+            .map_err(|error| StartError::Executor(error.to_string()))?;
+        Ok(RingThread {
+            mailbox,
+            listeners: Cell::new(0),
+            executor: RefCell::new(Some(executor)),
+        })
+    }
+
+    /// Accepts from a listening socket from now on. Returns what [`RingThread::unlisten`] needs.
+    pub fn listen(&self, fd: OwnedFd) -> usize {
+        let number = self.listeners.replace(self.listeners.get() + 1);
+        self.mailbox.send(Message::Listen(number, fd));
+        number
+    }
+
+    /// No longer accepts from a listener; its connections live on.
+    pub fn unlisten(&self, number: usize) {
+        self.mailbox.send(Message::Unlisten(number));
+    }
+
+    /// No longer accepts from any listener.
+    pub fn stop_listening(&self) {
+        self.mailbox.send(Message::StopListening);
+    }
+
+    /// Something has happened.
+    pub fn feed(&self, input: Input<'static>) {
+        self.mailbox.send(Message::Input(input));
+    }
+
+    /// After a reload.
+    pub fn tune(&self, tuning: Tuning) {
+        self.mailbox.send(Message::Tune(tuning));
+    }
+
+    /// One line for the log; `None`: the thread does not answer.
+    pub fn summary(&self) -> Option<String> {
+        let (sender, receiver) = bounded(1);
+        self.mailbox.send(Message::Summary(sender));
+        receiver.recv_timeout(SUMMARY_LIMIT).ok()
+    }
+
+    /// The process ends and no lookup core works any more: the others are told what is left to be
+    /// said, everything is closed, and the thread ends. Waits for that.
+    pub fn leave(&self) {
+        self.mailbox.send(Message::Leave);
+        let executor = self.executor.borrow_mut().take();
+        if let Some(Err(error)) = executor.map(ExecutorJoinHandle::join) {
+            tracing::error!("the thread of the director ring ended with an error: {error}");
+        }
+    }
+}
+
+async fn serve(mut ring: RingIo<Driver>) {
+    let mut events = Events::default();
+    while !ring.left {
+        ring.pause();
+        if let Err(error) = ring.turn(&mut events, IDLE_MS) {
+            tracing::error!("cannot serve the director ring: {error}");
+            clock::sleep_until(clock::mono().after(FAILED_PAUSE));
+        }
+        glommio::yield_if_needed().await;
+    }
+}
+
+impl<M: Machine> RingIo<M> {
+    /// Sleeps until the next turn is to come, when this one had something to do.
+    pub(super) fn pause(&mut self) {
+        if let Some(at) = self.next_turn.take() {
+            clock::sleep_until(at);
+        }
+    }
+
+    pub(super) fn read_mailbox(&mut self) {
+        for message in self.mailbox.take() {
+            match message {
+                Message::Listen(number, fd) => self.listen(number, fd),
+                Message::Unlisten(number) => self.unlisten(number),
+                Message::StopListening => self.stop_listening(),
+                Message::Input(input) => self.handle(input),
+                Message::Tune(tuning) => self.machine.tune(tuning),
+                Message::Summary(sender) => {
+                    // A full or closed channel means that nobody waits for the answer any more.
+                    let _ = sender.try_send(self.machine.summary());
+                }
+                Message::Leave => self.left = true,
+            }
+        }
+    }
+
+    /// Says what is left to be said, and closes everything.
+    pub(super) fn leave(&mut self) {
+        self.stop_listening();
+        self.drain_notes();
+        self.settle();
+        self.handle(Input::Leave);
+        self.settle();
+        self.conns.clear();
+    }
+}
