@@ -155,7 +155,9 @@ impl Hearing {
         match (goes_on, is_weak) {
             (false, _) => Tell::Nothing,
             (true, true) => Tell::Weak(audience),
-            (true, false) => Tell::User(audience),
+            // Whoever asked hears that the user is not weak here, and need not wait for its line: those
+            // whom it asked may all stop it.
+            (true, false) => Tell::User(Audience::Everybody),
         }
     }
 }
