@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::hash_ring::HashRing;
 use super::ip_text::{ip_order, ip_text};
 use super::{BackendSlot, TagId, Wall};
+use crate::wire::ring::{Host, Order};
 
 /// Most backends, slots that wait for [`Backends::release_slot`] included. A slot is 16 bits and
 /// user entries keep the last value for themselves.
@@ -64,6 +65,9 @@ pub enum BackendError {
     /// [`MAX_TAGS`].
     #[error("no room for tag {:?}: {MAX_TAGS} tags were seen", String::from_utf8_lossy(.0))]
     TooManyTags(Vec<u8>),
+    /// No HOST line could tell of the backend.
+    #[error("tag and name of backend {} are together too long for the ring", ip_text(*.0))]
+    NamesTooLong(IpAddr),
     /// [`Backends::release_slot`] of a slot that no removed backend left behind.
     #[error("slot {} does not wait for its release", .0.0)]
     NotRetired(BackendSlot),
@@ -149,11 +153,12 @@ impl Backends {
     /// Adds a backend and gives it a slot.
     ///
     /// # Errors
-    /// `Exists`, `TooManyVhosts`, `TooManyPoints`, `TooManyBackends`, `TooManyTags`.
+    /// `Exists`, `NamesTooLong`, `TooManyVhosts`, `TooManyPoints`, `TooManyBackends`, `TooManyTags`.
     pub fn add(&mut self, new: NewBackend<'_>) -> Result<BackendSlot, BackendError> {
         let Err(index) = self.position(new.ip) else {
             return Err(BackendError::Exists(new.ip));
         };
+        names_fit(new.ip, new.tag, new.name)?;
         let points = self.points_with(new.ip, 0, new.vhosts)?;
         if !self.has_free_slot() {
             return Err(BackendError::TooManyBackends(new.ip));
@@ -211,9 +216,10 @@ impl Backends {
     /// under the wrong tag, and the caller drops them.
     ///
     /// # Errors
-    /// `Unknown`, `TooManyTags`.
+    /// `Unknown`, `NamesTooLong`, `TooManyTags`.
     pub fn set_tag(&mut self, ip: IpAddr, tag: &[u8]) -> Result<bool, BackendError> {
         let index = self.known(ip)?;
+        names_fit(ip, tag, self.list[index].name.as_deref())?;
         let tag = self.intern_tag(tag)?;
         let old = std::mem::replace(&mut self.list[index].tag, tag);
         self.check_invariants();
@@ -464,6 +470,23 @@ pub(super) fn fold(bytes: &[u8]) -> u32 {
         let top = hash & 0xf000_0000;
         hash ^ (top >> 24) ^ top
     })
+}
+
+/// Every backend has to be told of, by every director, whatever becomes of its weight and state. A line
+/// that does not fit is not written, and the ring would never agree on its backends.
+fn names_fit(ip: IpAddr, tag: &[u8], name: Option<&str>) -> Result<(), BackendError> {
+    let longest = Host {
+        ip,
+        vhosts: MAX_VHOSTS,
+        tag: tag.into(),
+        down: true,
+        changed: u64::MAX,
+        name: name.map(|name| name.as_bytes().into()),
+    };
+    if Order::Host(longest).fits() {
+        return Ok(());
+    }
+    Err(BackendError::NamesTooLong(ip))
 }
 
 mod merge;

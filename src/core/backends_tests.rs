@@ -66,6 +66,30 @@ fn a_refused_change_leaves_the_list_alone() {
 }
 
 #[test]
+fn a_backend_that_no_line_could_tell_of_is_refused() {
+    let mut backends = Backends::new();
+    backends.add(new(1, 100, "")).unwrap();
+    let before = format!("{backends:?}");
+    let too_long = |last| Err(BackendError::NamesTooLong(ip(last)));
+    let long = "x".repeat(1000);
+    assert_eq!(backends.add(new(2, 100, &long)), too_long(2));
+    assert_eq!(
+        backends.set_tag(ip(1), long.as_bytes()),
+        too_long(1).map(|_| true)
+    );
+    // Each of these takes two bytes in a line.
+    let escaped = "\n".repeat(500);
+    assert_eq!(backends.add(new(2, 100, &escaped)), too_long(2));
+    assert_eq!(format!("{backends:?}"), before);
+    let name = "x".repeat(255);
+    let both = NewBackend {
+        name: Some(&name),
+        ..new(2, 100, &long[..600])
+    };
+    assert!(backends.add(both).is_ok());
+}
+
+#[test]
 fn all_weights_together_are_bounded() {
     let mut backends = Backends::new();
     for last in 0..16 {

@@ -146,19 +146,30 @@ impl DovecotService {
     }
 }
 
-/// The environment's part of the contract.
+/// The environment's part of the contract. Public only for tests/fuzz, which is a crate of its own.
+#[doc(hidden)]
 #[derive(Debug, PartialEq, Eq)]
-struct Plan {
-    names: Vec<String>,
-    generation: u32,
-    client_limit: u32,
-    version: String,
-    service: String,
-    restrict: Restrict,
+pub struct Plan {
+    /// Of the listeners, in the order of their descriptors.
+    pub names: Vec<String>,
+    /// What the master tells the processes of one reload by.
+    pub generation: u32,
+    /// Most connections at once.
+    pub client_limit: u32,
+    /// `DOVECOT_VERSION`.
+    pub version: String,
+    /// `SERVICE_NAME`.
+    pub service: String,
+    /// Whom to become.
+    pub restrict: Restrict,
 }
 
 impl Plan {
-    fn parse(var: impl Fn(&str) -> Option<String>) -> Result<Self, ServiceError> {
+    /// `var`: the value of an environment variable.
+    ///
+    /// # Errors
+    /// [`ServiceError::Variable`].
+    pub fn parse(var: impl Fn(&str) -> Option<String>) -> Result<Self, ServiceError> {
         let number = |name: &'static str| -> Result<u32, ServiceError> {
             let value = var(name).and_then(|text| text.parse().ok());
             value.ok_or(ServiceError::Variable(name))

@@ -4,9 +4,12 @@
 
 use std::net::IpAddr;
 
-use super::{Backend, BackendError, Backends, NewBackend};
+use super::{Backend, BackendError, Backends, NewBackend, names_fit};
 use crate::core::{BackendSlot, Wall};
 use crate::wire::ring::Host;
+
+/// No host name is longer. One that is would only take the room of the tag in our own lines.
+const MAX_NAME: usize = 255;
 
 /// A HOST line, in a block of hosts or with an origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +41,9 @@ impl<'a> From<&'a Host<'_>> for HostLine<'a> {
             tag: &host.tag,
             down: host.down,
             changed: Wall(host.changed),
-            name: name.filter(|name| !name.contains(|c: char| c.is_control() || c == ' ')),
+            name: name
+                .filter(|name| name.len() <= MAX_NAME)
+                .filter(|name| !name.contains(|c: char| c.is_control() || c == ' ')),
         }
     }
 }
@@ -93,7 +98,8 @@ impl Backends {
     /// way for a while.
     ///
     /// # Errors
-    /// `TooManyVhosts`, `TooManyPoints`, `TooManyBackends`, `TooManyTags`. The list is then as it was.
+    /// `NamesTooLong`, `TooManyVhosts`, `TooManyPoints`, `TooManyBackends`, `TooManyTags`. The list is
+    /// then as it was.
     pub fn merge(&mut self, line: &HostLine<'_>, in_ring: bool) -> Result<Merged, BackendError> {
         let merged = match self.position(line.ip) {
             Err(_) => self.learn(line)?,
@@ -130,6 +136,7 @@ impl Backends {
         }
         let outcome = cross(known, line);
         // Everything that can fail comes before everything that changes.
+        names_fit(line.ip, line.tag, known.name.as_deref())?;
         self.points_with(line.ip, known.vhosts, outcome.vhosts)?;
         let mut retired = None;
         if !same_tag {

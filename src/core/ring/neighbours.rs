@@ -241,6 +241,7 @@ impl Ring {
             let homing = conn.homing;
             self.note_program(who, homing);
         }
+        self.close_older(id, who);
         match self
             .left
             .and_then(|left| Some((left, self.conns.director(left)?)))
@@ -265,6 +266,21 @@ impl Ring {
                 }
                 self.ping(left);
             }
+        }
+    }
+
+    /// A director dials another one once at a time: what waits of it is of no use to anybody any more. It
+    /// would stay for 40 s, and a director that dials and is killed all the time would fill the memory.
+    fn close_older(&mut self, id: ConnId, who: DirectorId) {
+        let older = self.conns.map.iter().filter(|&(&other, conn)| {
+            other != id
+                && self.left != Some(other)
+                && !conn.is_dialler()
+                && conn.director == Some(who)
+        });
+        let older: Vec<ConnId> = older.map(|(&other, _)| other).collect();
+        for other in older {
+            self.close(other, "Replacing with new incoming connection", Level::Info);
         }
     }
 

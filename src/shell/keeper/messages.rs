@@ -2,6 +2,9 @@
 //!
 //! To the keeper, once: the listeners as TOML. From it: `made INDEX` with a descriptor,
 //! `problem INDEX CLASS TEXT`, `done`.
+//!
+//! The codec is public only for tests/fuzz, which is a crate of its own: whoever may become the main
+//! process's user can speak to the keeper, so that no bytes at all may make either side panic.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -42,7 +45,10 @@ enum At {
 }
 
 /// The packet that tells the keeper what to make.
-pub(super) fn encode_listeners(listeners: &[Listener]) -> Result<String, KeeperError> {
+///
+/// # Errors
+/// [`KeeperError::Listeners`].
+pub fn encode_listeners(listeners: &[Listener]) -> Result<String, KeeperError> {
     let fail = |why: String| Err(KeeperError::Listeners(why));
     if listeners.len() > LISTENER_LIMIT {
         return fail(format!(
@@ -71,7 +77,10 @@ pub(super) fn encode_listeners(listeners: &[Listener]) -> Result<String, KeeperE
 }
 
 /// The keeper's side of [`encode_listeners`].
-pub(super) fn decode_listeners(text: &str) -> Result<Vec<Listener>, toml::de::Error> {
+///
+/// # Errors
+/// It is not what that wrote.
+pub fn decode_listeners(text: &str) -> Result<Vec<Listener>, toml::de::Error> {
     let list: List = toml::from_str(text)?;
     let listener = |entry: Entry| {
         let place = match entry.at {
@@ -109,18 +118,24 @@ fn listener_of(
     }
 }
 
-pub(super) fn encode_made(index: usize) -> String {
+/// A listener was made; its descriptor goes with the packet.
+pub fn encode_made(index: usize) -> String {
     format!("made {index}")
 }
 
-pub(super) fn encode_problem(index: usize, error: &BindError) -> String {
+/// A listener could not be made.
+pub fn encode_problem(index: usize, error: &BindError) -> String {
     format!("problem {index} {} {}", error.class.word(), error.sentence)
 }
 
-pub(super) const DONE: &str = "done";
+/// Every listener was tried once.
+pub const DONE: &str = "done";
 
-/// The main process's side of the `encode_` functions.
-pub(super) fn decode_event(text: &str, fd: Option<OwnedFd>) -> Result<KeeperEvent, KeeperError> {
+/// The main process's side of the other three.
+///
+/// # Errors
+/// [`KeeperError::Message`].
+pub fn decode_event(text: &str, fd: Option<OwnedFd>) -> Result<KeeperEvent, KeeperError> {
     let unknown = || KeeperError::Message(text.to_owned());
     let mut words = text.splitn(4, ' ');
     let verb = words.next().unwrap_or_default();

@@ -10,7 +10,8 @@
 //! unlinks everything and leaves. Both ends are one program, so the messages have no version.
 
 mod confine;
-mod messages;
+#[doc(hidden)]
+pub mod messages;
 mod process;
 mod watch;
 

@@ -156,6 +156,16 @@ fn a_line_that_is_refused_changes_nothing() {
             assert_eq!(format!("{backends:?}"), before);
         }
     }
+    let tag = [b'x'; 1000];
+    for last in [1, 99] {
+        let long = HostLine {
+            tag: &tag,
+            ..line(last, 100)
+        };
+        let refused = BackendError::NamesTooLong(ip(last));
+        assert_eq!(backends.merge(&long, true), Err(refused));
+        assert_eq!(format!("{backends:?}"), before);
+    }
 }
 
 #[test]
@@ -166,6 +176,8 @@ fn a_name_that_would_break_replies_is_no_name() {
         (b"mail\n", false),
         (b"ma il", false),
         (b"\xff", false),
+        (&[b'x'; 255], true),
+        (&[b'x'; 256], false),
     ] {
         let host = Host {
             ip: ip(1),

@@ -453,6 +453,23 @@ fn nobody_hears_of_the_ring_before_tls_was_chosen() {
 }
 
 #[test]
+fn a_director_that_dials_again_and_again_has_one_connection() {
+    let mut world = World::new(2, 3);
+    world.nodes[1].up = true;
+    world.input(1, Input::Start);
+    for _ in 0..300 {
+        let conn = world.nodes[1].ring.next_conn();
+        let source = id(0).ip;
+        world.input(1, Input::Accepted { conn, source });
+        let greeting = b"VERSION\tdirector\t1\t9\nME\t127.0.0.1\t9090\n";
+        world.input(1, Input::Received(conn, greeting));
+        let conns = world.nodes[1].ring.conns.map.values();
+        let taken = conns.filter(|conn| !conn.is_dialler());
+        assert_eq!(taken.count(), 1);
+    }
+}
+
+#[test]
 fn a_lookup_that_waits_for_a_confirmation_hears_that_none_is_needed() {
     let mut world = ring(2);
     let hash = 3_000_000_001;
