@@ -1,6 +1,6 @@
 //! What the other directors say of a backend (docs/protocol/ring.md, hosts).
 //!
-//! Called by the machine of the ring, which is the next layer; without a ring nobody says anything.
+//! Called by the machine of the ring; without a ring nobody says anything.
 
 use std::net::IpAddr;
 
