@@ -26,11 +26,13 @@ pub fn handshake(line: &[u8]) -> Result<(), AdminError> {
     }
 }
 
-/// A line after the first, without LF and CR. Arguments beyond those of a command are not looked at.
+/// A line after the first, without LF and CR. Arguments beyond those of a command are not looked at. A NUL
+/// byte ends the line, as it does in C.
 ///
 /// # Errors
 /// `Empty`, `Unknown`, `Missing`, `BadArgument`.
 pub fn parse(line: &[u8]) -> Result<Command<'_>, AdminError> {
+    let line = &line[..memchr(0, line).unwrap_or(line.len())];
     if line.is_empty() {
         return Err(AdminError::Empty);
     }

@@ -414,6 +414,17 @@ fn the_recorded_lookups_and_users() {
     );
 }
 
+#[test]
+fn a_nul_ends_the_line_and_an_escaped_one_its_argument() {
+    let kick = |user: &'static [u8], nowait| {
+        let user = user.into();
+        Ok(Command::UserKick { user, nowait })
+    };
+    assert_eq!(parse(b"USER-KICK\tal\0ice\tnowait"), kick(b"al", false));
+    assert_eq!(parse(b"USER-KICK\tal\x010ice\tnowait"), kick(b"al", true));
+    assert_eq!(parse(b"\0HOST-LIST"), Err(AdminError::Empty));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_a_command_or_an_error(line in prop::collection::vec(any::<u8>(), 0..200)) {
