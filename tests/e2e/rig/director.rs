@@ -207,7 +207,8 @@ impl Director {
                 let ready = count_lines(&log, "ready");
                 let mut started = Proc::start(HOMING, &args, &log);
                 wait_until("Homing says that it is ready", START_LIMIT, || {
-                    assert!(started.is_running(), "Homing ended at once");
+                    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+                    assert!(started.is_running(), "Homing ended at once: {}", said());
                     count_lines(&log, "ready") > ready
                 });
                 *running = Some(started);
