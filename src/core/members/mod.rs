@@ -234,15 +234,6 @@ impl Members {
         }
     }
 
-    /// Our counter begins with the clock. After a restart everything that we say is new to those who
-    /// remember what we said before, whatever old lines of ours are still under way.
-    pub fn begin_counting(&mut self, now: crate::core::Wall) {
-        let me = self.me;
-        if let Some(member) = self.get_mut(me) {
-            member.last_seq = u32::try_from(now.0).unwrap_or(0);
-        }
-    }
-
     /// The process begins to look for the others. From now on it keeps trying for a while before it
     /// serves alone; once that time is over, a ring that is lost is not waited for.
     pub fn begin_grace(&mut self, now: Mono) {

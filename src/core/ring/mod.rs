@@ -275,7 +275,6 @@ impl Ring {
     ) -> Result<Ring, TooManyMembers> {
         let mut members = Members::new(me, others)?;
         members.set_jitter(limits.jitter);
-        members.begin_counting(now.wall);
         let is_ring = members.iter().len() > 1;
         let standing = Standing {
             handshaked: !is_ring,
@@ -293,7 +292,7 @@ impl Ring {
             standing,
             snapshot,
             stale: false,
-            round: Round::new(now),
+            round: Round::new(now.mono),
             timers: Timers::default(),
             moves: Moves::new(),
             resets: Vec::new(),

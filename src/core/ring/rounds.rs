@@ -30,12 +30,10 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// Rounds are counted from the clock on: a SYNC of the process before this one that is still under
-    /// way is older than ours then, and does not make others take ours for old ones.
-    pub(super) fn new(now: super::Now) -> Round {
+    pub(super) fn new(now: Mono) -> Round {
         Round {
-            seq: short(now.wall),
-            begun: now.mono,
+            seq: 0,
+            begun: now,
             frozen: false,
             pending: false,
             resend_at: None,
