@@ -66,6 +66,22 @@ fn too_few_descriptors() {
 }
 
 #[test]
+fn a_ring_port_that_somebody_else_has() {
+    let taken = std::net::TcpListener::bind("127.0.98.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let site = Site::new()
+        .set("director_servers", &format!("\"{address}\""))
+        .append(&format!(
+            "[[listener]]\ntype = \"ring\"\naddress = \"{address}\"\n"
+        ));
+    site.write();
+    let said = refusal(&site, site.command(), ENVIRONMENT);
+    let named = format!("cannot listen on {address}: Address already in use");
+    assert!(said.contains(&named), "{said}");
+    assert!(said.contains("stop what listens there"), "{said}");
+}
+
+#[test]
 fn a_path_that_no_socket_address_can_hold() {
     let site = Site::new();
     let long = format!("/tmp/{}", "x".repeat(110));
