@@ -10,7 +10,10 @@ use crate::core::user_hash::Template;
 use crate::core::users::{Decision, Note, SHARDS, shard_of};
 use crate::core::{DelayReason, TagId};
 
+mod connections;
 mod rings;
+mod scripted;
+mod vectors;
 
 /// The time at which every test begins.
 const START: u64 = 1_790_000_000;
