@@ -17,7 +17,8 @@ impl Ring {
         let tags = self.director.backends();
         let tagged = tags
             .iter()
-            .any(|backend| !tags.tag_name(backend.tag).is_empty() && !backend.down);
+            .filter(|backend| !backend.down && backend.vhosts > 0)
+            .any(|backend| !tags.tag_name(backend.tag).is_empty());
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };

@@ -179,6 +179,23 @@ fn a_version_is_checked() {
 }
 
 #[test]
+fn a_version_before_tags_is_refused_where_there_are_tags() {
+    for (vhosts, refused) in [(100, true), (0, false)] {
+        let (mut s, ..) = between();
+        let order = Order::SetBackend {
+            ip: backend(9),
+            tag: Some(b"east".to_vec()),
+            vhosts: Some(vhosts),
+        };
+        s.order(order).unwrap();
+        let conn = s.accept(31);
+        s.say(conn, "VERSION\tdirector\t1\t6");
+        assert_eq!(s.is_closed(conn), refused, "{vhosts} vhosts");
+        assert!(!s.avoids(31));
+    }
+}
+
+#[test]
 fn a_version_without_options_gets_no_done() {
     let mut s = Scripted::started(&Setup::default());
     let right = s.reached(33);
