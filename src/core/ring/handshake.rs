@@ -2,7 +2,7 @@
 
 use super::event::Level;
 use super::{ConnId, Event, Output, Ring, Table, Tls};
-use crate::core::backends::{HostLine, Merged};
+use crate::core::backends::{HostLine, Merged, Teller};
 
 use crate::wire::ring::{Command, DirectorId, Host, MINOR_TAGS, Role};
 
@@ -165,9 +165,12 @@ impl Ring {
             return self.refuse(id, &error);
         }
         let merged = self.merge_host(&HostLine::from(host));
-        if let Some(Merged::Changed { .. }) = merged {
+        if let Some(Merged::Changed { teller, .. }) = merged {
             let own = self.own_origin();
-            let sender = self.conns.director(id);
+            let sender = match teller {
+                Teller::Origin => self.conns.director(id),
+                Teller::Ourselves => None,
+            };
             self.tell_host(host.ip, own, sender);
             self.sync_ring();
         }

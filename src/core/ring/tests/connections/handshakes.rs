@@ -295,6 +295,26 @@ fn users_are_written_in_slices_and_end_with_done() {
 }
 
 #[test]
+fn a_block_that_crosses_a_change_is_answered_with_what_came_of_it() {
+    let (mut s, left, right) = between();
+    s.say(left, &from("HOST", 31, 1, "10.0.0.1\t70\t\tU0\t"));
+    let third = s.met(31);
+    s.forget();
+    let seq = s.next_seq();
+    s.batch(
+        third,
+        &[
+            "HOST-HAND-START\t1",
+            "HOST\t10.0.0.1\t90\t\tU0\t",
+            "HOST-HAND-END\t1",
+        ],
+    );
+    let ours = from("HOST", 32, seq, "10.0.0.1\t70\t\tU0\t");
+    assert_eq!(s.told(third), [ours.clone()], "its sender must hear it too");
+    assert_eq!(s.told(right), [ours]);
+}
+
+#[test]
 fn what_a_block_changes_is_told_in_our_name() {
     let (mut s, _, right) = between();
     let third = s.met(31);
