@@ -177,6 +177,10 @@ impl Ring {
         if let Some(best) = best {
             return self.dial(best);
         }
+        // Somebody may count as not reached for what became of another connection to it.
+        if self.conns.map.values().any(Conn::is_dialler) {
+            return;
+        }
         match self.members.unreachable(self.now.mono) {
             Unreachable::TryAgain => {
                 self.timers.reconnect = Some(self.now.mono.after(GRACE_PAUSE));

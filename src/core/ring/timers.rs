@@ -69,7 +69,11 @@ impl Ring {
             self.dial_preferred();
         }
         if over(self.timers.reconnect) {
-            self.connect();
+            self.timers.reconnect = None;
+            // CONNECT may have brought one meanwhile.
+            if self.right.is_none() {
+                self.connect();
+            }
         }
         if over(self.round.resend_at) {
             self.resend_sync();

@@ -297,3 +297,25 @@ fn a_director_is_dialled_once_a_second_at_most() {
     s.pass(1);
     s.answered(33);
 }
+
+#[test]
+fn who_has_a_right_does_not_go_alone() {
+    let (mut s, left, right) = between();
+    s.pass(60);
+    s.say(right, "QUIT\tShutting down");
+    let again = s.answered(33);
+    // The next attempt is due in a second.
+    s.say(again, "QUIT\tShutting down");
+    s.say(left, &naming("CONNECT", 31));
+    let right = s.answered(31);
+    // Both fail as far as anybody knows, by what they did on other connections.
+    s.silent(left);
+    let bad = s.met(33);
+    s.say(bad, "GARBAGE");
+    let young = s.joined(31);
+    s.lost(young);
+    assert!(s.garbage(33) && s.unreached(31));
+    s.pass(1);
+    assert!(!s.is_closed(right));
+    assert_eq!(s.right(), Some(d(31)));
+}
