@@ -254,7 +254,9 @@ impl Ring {
                 if let Some(member) = self.members.get_mut(who) {
                     member.reached();
                 }
-                if !self.conns.map.values().any(Conn::is_dialler) {
+                // What is about to be closed does not count.
+                let stays = |conn: &Conn| conn.is_dialler() && conn.close_at.is_none();
+                if !self.conns.map.values().any(stays) {
                     self.connect();
                 }
             }

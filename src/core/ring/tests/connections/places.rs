@@ -53,6 +53,19 @@ fn without_a_left_an_me_makes_us_look_for_a_right() {
 }
 
 #[test]
+fn a_connection_that_is_about_to_be_closed_is_no_reason_not_to_dial() {
+    let mut s = Scripted::started(&five(33));
+    s.refused(34);
+    let right = s.answered(35);
+    s.pass(2);
+    s.say(right, &naming("CONNECT", 31));
+    assert!(!s.is_closed(right), "it is told to wait for a second");
+    s.pass_ms(500);
+    s.met(34);
+    s.dialled(34);
+}
+
+#[test]
 fn an_me_of_the_left_replaces_the_left_at_once() {
     let (mut s, left, _) = with(32, 34);
     s.met(32);
