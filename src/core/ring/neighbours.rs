@@ -381,7 +381,7 @@ impl Ring {
     /// CONNECT: the peer knows a director that should be our right rather than it.
     pub(super) fn connect_requested(&mut self, id: ConnId, to: DirectorId) {
         if self.add_member(to).is_err() {
-            return;
+            return self.close_soon(id, REFUSED_CONNECT_PAUSE);
         }
         let removed = self.members.get(to).is_none_or(|member| member.removed);
         let right = self.right();

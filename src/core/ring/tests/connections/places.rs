@@ -351,3 +351,14 @@ fn only_the_first_close_counts() {
     s.pass_ms(400);
     assert!(s.is_closed(right));
 }
+
+#[test]
+fn a_connect_for_which_there_is_no_room_ends_its_connection_too() {
+    let (mut s, left, _) = with(32, 34);
+    for port in 1..=1100 {
+        s.say(left, &format!("DIRECTOR\t127.77.0.40\t{port}"));
+    }
+    s.say(left, "CONNECT\t127.77.0.41\t1");
+    s.pass(1);
+    assert!(s.is_closed(left), "its sender reads no more");
+}
