@@ -11,8 +11,10 @@ use crate::core::users::{Decision, Note, SHARDS, shard_of};
 use crate::core::{DelayReason, TagId};
 
 mod connections;
+mod history;
 mod rings;
 mod scripted;
+mod traps;
 mod vectors;
 
 /// The time at which every test begins.

@@ -158,7 +158,7 @@ fn what_everybody_is_told_also_goes_to_those_that_have_said_nothing() {
     s.forget();
     let user = s.user(5, 1, 0);
     s.say(left, &user);
-    assert_eq!(s.told(right), [user.clone()]);
+    assert_eq!(s.told(right), std::slice::from_ref(&user));
     assert_eq!(s.told(silent), ["USER\t5\t10.0.0.1"], "of no version yet");
 }
 
@@ -310,7 +310,11 @@ fn a_block_that_crosses_a_change_is_answered_with_what_came_of_it() {
         ],
     );
     let ours = from("HOST", 32, seq, "10.0.0.1\t70\t\tU0\t");
-    assert_eq!(s.told(third), [ours.clone()], "its sender must hear it too");
+    assert_eq!(
+        s.told(third),
+        std::slice::from_ref(&ours),
+        "its sender must hear it too"
+    );
     assert_eq!(s.told(right), [ours]);
 }
 
