@@ -130,11 +130,15 @@ impl Conn {
         self.role == Role::Dialler
     }
 
+    /// Whether a command may be written: the peer understands it, and has our first lines.
+    fn takes(&self, min_minor: u32, min_homing: u32) -> bool {
+        let understood = self.peer_minor >= min_minor && self.homing >= min_homing;
+        self.connected && self.greeted && understood
+    }
+
     /// Appends a line, if the peer understands it.
     pub(super) fn write(&mut self, command: &Command<'_>, ring: u32) -> Result<(), DoesNotFit> {
-        let understood =
-            self.peer_minor >= command.min_minor() && self.homing >= command.min_homing();
-        if !self.connected || !self.greeted || !understood {
+        if !self.takes(command.min_minor(), command.min_homing()) {
             return Ok(());
         }
         let versions = Versions {
@@ -255,8 +259,7 @@ impl Conns {
         let mut written_for: Option<u32> = None;
         for conn in self.map.values_mut() {
             let spared = except.is_some() && conn.director == except;
-            let understood = conn.peer_minor >= min_minor && conn.homing >= min_homing;
-            if spared || !conn.connected || !conn.greeted || !understood {
+            if spared || !conn.takes(min_minor, min_homing) {
                 continue;
             }
             if written_for != Some(conn.peer_minor) {

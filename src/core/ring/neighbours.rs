@@ -417,17 +417,15 @@ impl Ring {
             address: conn.address,
             neighbour: self.left == Some(id) || self.right == Some(id),
         });
-        self.lost(&conn);
+        self.lost(conn.director, conn.established);
         self.gone(id);
     }
 
     /// A connection ended by itself or by a timeout.
-    pub(super) fn lost(&mut self, conn: &Conn) {
+    pub(super) fn lost(&mut self, director: Option<DirectorId>, established: Option<Mono>) {
         let now = self.now.mono;
-        if let Some(director) = conn.director
-            && let Some(member) = self.members.get_mut(director)
-        {
-            member.connection_lost(conn.established, now);
+        if let Some(member) = director.and_then(|id| self.members.get_mut(id)) {
+            member.connection_lost(established, now);
         }
     }
 

@@ -91,22 +91,11 @@ impl Ring {
                 } else {
                     Level::Info
                 };
-                if unreached {
-                    self.count_as_lost(id);
+                if unreached && let Some(conn) = self.conns.get(id) {
+                    self.lost(conn.director, conn.established);
                 }
                 self.close(id, why, level);
             }
-        }
-    }
-
-    fn count_as_lost(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get(id) else {
-            return;
-        };
-        let (director, established) = (conn.director, conn.established);
-        let now = self.now.mono;
-        if let Some(member) = director.and_then(|id| self.members.get_mut(id)) {
-            member.connection_lost(established, now);
         }
     }
 }
