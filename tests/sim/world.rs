@@ -300,17 +300,10 @@ impl World {
     /// Which process does something at this event. It waits while that one stands still.
     fn actor(&self, event: &Event) -> Option<usize> {
         let link = |id: &LinkId, side: usize| Some(self.links.get(id)?.ends[side].at.node);
+        if let Some(at) = process_of(event) {
+            return Some(at.node);
+        }
         match event {
-            Event::Tick(at)
-            | Event::Drain(at)
-            | Event::Visit(at)
-            | Event::SweepStep(at)
-            | Event::CoreSees(at, _)
-            | Event::Wake(at, _, _)
-            | Event::Deadline(at, _)
-            | Event::Kick(at, _, _)
-            | Event::Flushed(at, _, _, _)
-            | Event::Failed(at, _) => Some(at.node),
             Event::Accepted(id) => link(id, 1),
             Event::Connected(id) => link(id, 0),
             Event::Arrive(id, from) => link(id, 1 - from),
@@ -321,20 +314,7 @@ impl World {
     }
 
     fn dispatch(&mut self, event: Event) {
-        let at = match &event {
-            Event::Tick(at)
-            | Event::Drain(at)
-            | Event::Visit(at)
-            | Event::SweepStep(at)
-            | Event::CoreSees(at, _)
-            | Event::Wake(at, _, _)
-            | Event::Deadline(at, _)
-            | Event::Kick(at, _, _)
-            | Event::Flushed(at, _, _, _)
-            | Event::Failed(at, _) => Some(*at),
-            _ => None,
-        };
-        if at.is_some_and(|at| !self.is_current(at)) {
+        if process_of(&event).is_some_and(|at| !self.is_current(at)) {
             return;
         }
         match event {
@@ -385,5 +365,22 @@ impl World {
             FlushResult::Failed
         };
         self.after(time, Event::Flushed(at, flush.key, result, serial));
+    }
+}
+
+/// The process that an event belongs to; of no other one.
+fn process_of(event: &Event) -> Option<At> {
+    match event {
+        Event::Tick(at)
+        | Event::Drain(at)
+        | Event::Visit(at)
+        | Event::SweepStep(at)
+        | Event::CoreSees(at, _)
+        | Event::Wake(at, _, _)
+        | Event::Deadline(at, _)
+        | Event::Kick(at, _, _)
+        | Event::Flushed(at, _, _, _)
+        | Event::Failed(at, _) => Some(*at),
+        _ => None,
     }
 }

@@ -233,6 +233,12 @@ impl Conns {
         self.map.get_mut(&id)
     }
 
+    /// Those that are as wanted, in the order in which they were made.
+    pub(super) fn ids(&self, wanted: impl Fn(&Conn) -> bool) -> Vec<ConnId> {
+        let wanted = self.map.iter().filter(|(_, conn)| wanted(conn));
+        wanted.map(|(&id, _)| id).collect()
+    }
+
     /// Who is at the other end.
     pub(super) fn director(&self, id: ConnId) -> Option<DirectorId> {
         self.map.get(&id)?.director

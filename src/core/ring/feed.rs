@@ -14,9 +14,7 @@ const SLICE: usize = 128 * 1024;
 impl Ring {
     /// Writes users to every connection that waits for them and has room.
     pub(super) fn feed<T: Table>(&mut self, table: &mut T) {
-        let hungry = self.conns.map.iter();
-        let hungry = hungry.filter(|(_, conn)| conn.cursor.is_some());
-        let ids: Vec<ConnId> = hungry.map(|(&id, _)| id).collect();
+        let ids = self.conns.ids(|conn| conn.cursor.is_some());
         self.feeding = !ids.is_empty();
         for id in ids {
             self.feed_one(id, table);

@@ -67,13 +67,24 @@ impl Ring {
             return;
         }
         let origin = self.or_own(origin);
+        let sender = self.conns.director(id);
+        self.drop_host(ip, remove, origin, sender);
+    }
+
+    /// Tells the others that a backend, or only its users, are gone, and forgets them here.
+    pub(super) fn drop_host(
+        &mut self,
+        ip: IpAddr,
+        remove: bool,
+        origin: Origin,
+        except: Option<DirectorId>,
+    ) {
         let order = if remove {
             Order::HostRemove(ip)
         } else {
             Order::HostFlush(ip)
         };
-        let sender = self.conns.director(id);
-        self.broadcast(&Command::Order(origin, order), sender);
+        self.broadcast(&Command::Order(origin, order), except);
         self.forget_host(ip, remove);
         self.sync_ring();
     }

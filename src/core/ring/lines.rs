@@ -252,10 +252,7 @@ impl Ring {
         self.arm_purge();
         // The one that is removed hears of it too: else it would not know why it is cut off.
         self.broadcast(&Command::DirectorRemove(named), sender);
-        let its = self.conns.map.iter();
-        let its = its.filter(|(_, conn)| conn.director == Some(named));
-        let its: Vec<ConnId> = its.map(|(&id, _)| id).collect();
-        for id in its {
+        for id in self.conns.ids(|conn| conn.director == Some(named)) {
             self.close(id, "Removing from ring", Level::Info);
         }
         self.find_neighbours();

@@ -444,10 +444,7 @@ impl Ring {
     /// A neighbour that does not read what it is told would be told old news one day.
     fn cut_full(&mut self) {
         let limit = self.limits.output_buffer;
-        let full = self.conns.map.iter();
-        let full = full.filter(|(_, conn)| conn.waiting() > limit);
-        let full: Vec<ConnId> = full.map(|(&id, _)| id).collect();
-        for id in full {
+        for id in self.conns.ids(|conn| conn.waiting() > limit) {
             self.close(id, "Output buffer is full", Level::Error);
         }
     }

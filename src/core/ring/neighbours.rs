@@ -192,10 +192,7 @@ impl Ring {
     /// Nobody can be dialled. Whoever dialled us is presumed to be gone as well: a ring that is
     /// passed on in one direction only would never be synced.
     fn go_alone(&mut self) {
-        let accepted = self.conns.map.iter();
-        let accepted = accepted.filter(|(_, conn)| conn.established.is_some());
-        let accepted: Vec<ConnId> = accepted.map(|(&id, _)| id).collect();
-        for id in accepted {
+        for id in self.conns.ids(|conn| conn.established.is_some()) {
             self.close(id, "No right connection", Level::Info);
         }
         if !self.standing.synced || !self.standing.handshaked {
@@ -303,9 +300,7 @@ impl Ring {
                     .director
                     .is_some_and(|other| members.is_better_left(director, other))
         };
-        let others = self.conns.map.iter().filter(|(_, conn)| worse(conn));
-        let others: Vec<ConnId> = others.map(|(&id, _)| id).collect();
-        for id in others {
+        for id in self.conns.ids(worse) {
             self.send_away(id, director);
         }
     }
@@ -468,8 +463,7 @@ impl Ring {
             let waits = |conn: &Conn| {
                 !conn.is_dialler() && conn.established.is_some() && conn.leaves_by.is_none()
             };
-            let waiting = self.conns.map.iter().filter(|(_, conn)| waits(conn));
-            let mut waiting: Vec<ConnId> = waiting.map(|(&id, _)| id).collect();
+            let mut waiting = self.conns.ids(waits);
             // The best first: it then sends the others to where they belong.
             waiting.sort_by(
                 |&a, &b| match (self.conns.director(a), self.conns.director(b)) {

@@ -189,14 +189,7 @@ impl Ring {
     pub(super) fn drop_backend(&mut self, ip: IpAddr, remove: bool) -> Result<(), OrderError> {
         self.changeable(ip)?;
         let own = self.own_origin();
-        let line = if remove {
-            Line::HostRemove(ip)
-        } else {
-            Line::HostFlush(ip)
-        };
-        self.broadcast(&Command::Order(own, line), None);
-        self.forget_host(ip, remove);
-        self.sync_ring();
+        self.drop_host(ip, remove, own, None);
         Ok(())
     }
 
