@@ -45,6 +45,7 @@ pub fn directory(backends: u16) -> Directory {
         auth_login: nowhere(),
         auth_userdb: nowhere(),
         lookup_timeout: 25_000_000_000,
+        batch_delay: 0,
     };
     let snapshot = director(backends).snapshot(Standing::alone());
     Directory::new(Arc::new(snapshot), tunables, 0x9e37_79b1).expect("a descriptor")

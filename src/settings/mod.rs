@@ -88,6 +88,8 @@ pub struct Settings {
     pub auth_userdb_path: PathBuf,
     /// Longest time a lookup may wait before it is answered with a temporary failure.
     pub lookup_timeout: Duration,
+    /// Longest time that a busy core lets lookups gather, in microseconds; 0: never.
+    pub lookup_batch_delay: u32,
     /// Most users the table may hold; new ones beyond it get a temporary failure.
     pub user_table_limit: u64,
     /// Most new users per second, over all cores; 0: no limit.

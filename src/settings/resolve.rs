@@ -87,6 +87,7 @@ fn simple(d: &Document) -> Settings {
         auth_userdb_path: base_dir.join(d.path("auth_userdb_path")),
         base_dir,
         lookup_timeout: d.duration("lookup_timeout"),
+        lookup_batch_delay: d.uint32("lookup_batch_delay"),
         user_table_limit: d.number("user_table_limit"),
         new_user_rate: d.uint32("new_user_rate"),
         user: Some(d.text("user")).filter(|t| !t.is_empty()),

@@ -47,6 +47,8 @@ pub struct Tunables {
     pub auth_userdb: UnixAddress,
     /// `lookup_timeout`, in nanoseconds.
     pub lookup_timeout: u64,
+    /// `lookup_batch_delay`, in nanoseconds.
+    pub batch_delay: u64,
 }
 
 impl Tunables {
@@ -303,6 +305,7 @@ mod tests {
             auth_login: nowhere(),
             auth_userdb: nowhere(),
             lookup_timeout: 1,
+            batch_delay: 0,
         };
         let directory = Directory::new(Arc::clone(&snapshots[0]), tunables, 1).unwrap();
         (directory, snapshots)

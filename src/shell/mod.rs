@@ -1,6 +1,7 @@
 //! The only code that knows glommio, sockets, clocks and signals.
 
 pub mod clock;
+mod coalesce;
 pub mod control;
 pub mod cores;
 pub mod directory;

@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use super::clock;
+use super::coalesce::Coalescing;
 use super::cores::{Cores, Message};
 use super::epoll::{Events, Interest};
 use super::io::accept;
@@ -42,6 +44,7 @@ struct Server {
     /// Listeners are not watched until then, because a limit was reached.
     full: Option<Mono>,
     full_log: LogLimit,
+    coalescing: Coalescing,
     stop: bool,
 }
 
@@ -59,10 +62,12 @@ pub async fn serve(core: usize, cores: Arc<Cores>, relay: Relay) -> io::Result<(
         listeners: Vec::new(),
         full: None,
         full_log: LogLimit::default(),
+        coalescing: Coalescing::new(clock::mono()),
         stop: false,
     };
     let mut events = Events::default();
     while !server.stop {
+        server.pause();
         server.turn(&mut events)?;
         glommio::yield_if_needed().await;
     }
@@ -72,6 +77,17 @@ pub async fn serve(core: usize, cores: Arc<Cores>, relay: Relay) -> io::Result<(
 }
 
 impl Server {
+    /// Lets lookups gather, where that is worth it.
+    fn pause(&mut self) {
+        let began = self.relay.now();
+        let longest = self.relay.batch_delay();
+        let answered = self.relay.answered();
+        let pause = self.coalescing.pause(began, answered, longest);
+        if pause > 0 {
+            clock::sleep_until(began.after(pause));
+        }
+    }
+
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
         let longest = if self.full.is_some() {
             FULL_MS

@@ -162,6 +162,7 @@ pub fn tunables(settings: &Settings) -> Result<Tunables, StartError> {
         auth_login: address(&settings.auth_login_path, "auth_login_path")?,
         auth_userdb: address(&settings.auth_userdb_path, "auth_userdb_path")?,
         lookup_timeout: u64::try_from(settings.lookup_timeout.as_nanos()).unwrap_or(u64::MAX),
+        batch_delay: u64::from(settings.lookup_batch_delay) * 1000,
     })
 }
 

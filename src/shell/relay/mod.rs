@@ -163,6 +163,16 @@ impl Relay {
         &mut self.cx.stats
     }
 
+    /// `lookup_batch_delay`, in nanoseconds.
+    pub fn batch_delay(&mut self) -> u64 {
+        self.cx.tunables.load().batch_delay
+    }
+
+    /// Lookups answered with a backend since the start.
+    pub fn answered(&self) -> u64 {
+        self.cx.stats.answered.iter().sum()
+    }
+
     /// When this turn began.
     pub fn now(&self) -> Mono {
         self.cx.now
