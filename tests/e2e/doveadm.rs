@@ -1,8 +1,13 @@
 //! doveadm on the proxy finds a user's backend by the director's userdb socket, and works there.
 
-use crate::rig::{BACKENDS, Case, Client, Tier, TierSpec, User};
+use crate::rig::{BACKENDS, Case, Client, Tier, TierSpec, User, Version};
 
 for_each_case!(doveadm_reaches_the_users_backend, crate::doveadm::doveadm);
+
+for_each_case!(
+    doveadm_works_on_one_some_and_all_users,
+    crate::doveadm::many_users
+);
 
 pub fn doveadm(case: Case) {
     let names: Vec<_> = (0..12).map(|number| format!("user{number}")).collect();
@@ -36,4 +41,46 @@ pub fn doveadm(case: Case) {
         .doveadm(&["auth", "lookup", "-a", &socket, "stranger"]);
     assert_ne!(status, Some(0), "{said}");
     assert_eq!(tier.director.users().total, names.len() as u64);
+}
+
+/// What a mail command has fetched: for each user a header that names the backend.
+fn fetched(tier: &Tier, users: &[&str]) -> Vec<String> {
+    let command = ["fetch"].iter().chain(users);
+    let query = ["hdr.x-backend", "mailbox", "INBOX"];
+    let words: Vec<_> = command.chain(&query).copied().collect();
+    let (said, status) = tier.proxy.doveadm(&words);
+    assert_eq!(status, Some(0), "{said}");
+    // Field names come with the first user only, where proxy and backends are of two versions.
+    let words = said.split_whitespace();
+    let backends = words.filter(|word| word.starts_with("backend-"));
+    let mut found: Vec<_> = backends.map(str::to_owned).collect();
+    found.sort_unstable();
+    found
+}
+
+pub fn many_users(case: Case) {
+    let names: Vec<_> = (0..12).map(|number| format!("user{number}")).collect();
+    let users = names.iter().map(User::proxied).collect();
+    let tier = Tier::start(&TierSpec::new(case, users));
+    let mut client = Client::new();
+    // Where users go first is where doveadm must find them.
+    let visit = |client: &mut Client, name: &String| tier.visit(client, "imap", name);
+    let homes: Vec<_> = names.iter().map(|name| visit(&mut client, name)).collect();
+    for (name, home) in names.iter().zip(&homes) {
+        assert_eq!(fetched(&tier, &["-u", name]), [home.clone()], "{name}");
+    }
+    let mut some: Vec<_> = homes[1..2].iter().chain(&homes[10..]).cloned().collect();
+    some.sort_unstable();
+    assert_eq!(fetched(&tier, &["-u", "user1*"]), some);
+    let mut all = homes.clone();
+    all.sort_unstable();
+    if (case.proxy, case.backends) == (Version::V23, Version::V24) {
+        // A backend of 2.4 lists users itself when 2.3 asks for all, behind Dovecot's director too.
+        let (said, _) = tier.proxy.doveadm(&["fetch", "-A", "hdr.x-backend", "all"]);
+        assert!(said.contains("User listing returned failure"), "{said}");
+    } else {
+        assert_eq!(fetched(&tier, &["-A"]), all);
+    }
+    let after: Vec<_> = names.iter().map(|name| visit(&mut client, name)).collect();
+    assert_eq!(after, homes);
 }

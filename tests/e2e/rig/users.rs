@@ -61,10 +61,10 @@ pub fn write(directory: &Path, users: &[User], password: &str, ports: PassdbPort
     }
     // doveadm takes the port of the setting doveadm_port.
     write("doveadm", None);
-    let local = users
+    // Of the proxied ones only the name is used: doveadm -A works through this list.
+    let lines = users
         .iter()
-        .filter(|user| matches!(user.home, Home::Local | Home::Maybe { .. }));
-    let lines = local.map(|user| format!("{}::{MAIL_IDS}:{MAIL_IDS}:::\n", user.name));
+        .map(|user| format!("{}::{MAIL_IDS}:{MAIL_IDS}:::\n", user.name));
     fs::write(directory.join("local"), lines.collect::<String>()).expect("a passwd-file");
 }
 
