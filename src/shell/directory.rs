@@ -18,6 +18,7 @@ use crate::core::users::{Login, Note, Refreshed, SHARDS, Shard, shard_of};
 use crate::core::{Mono, Refusal, TagId, UserHash, UserKey, Wall};
 use crate::shell::io::UnixAddress;
 use crate::shell::notes::Notes;
+use crate::shell::prefetch::prefetch;
 
 /// The user table, and the snapshot that lookups read.
 pub struct Directory {
@@ -121,6 +122,21 @@ impl Directory {
     /// Users held; expired ones that were not swept yet included.
     pub fn users(&self) -> u64 {
         self.users.load(Ordering::Relaxed)
+    }
+
+    /// Asks for the memory that [`Directory::fetch_entry`] needs, without waiting for it.
+    #[inline]
+    pub fn fetch_shard(&self, hash: UserHash) {
+        prefetch(&raw const self.shards[shard_of(hash)]);
+    }
+
+    /// Asks for the memory that [`Directory::login`] needs, without waiting for it.
+    #[inline]
+    pub fn fetch_entry(&self, key: UserKey) {
+        let shard = self.shards[shard_of(key.hash)].lock();
+        if let Some(entry) = shard.home(key) {
+            prefetch(std::ptr::from_ref(entry));
+        }
     }
 
     /// A login asks where its user lives. `None`: the snapshot is old, ask again with the new one.

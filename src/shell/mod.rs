@@ -13,6 +13,7 @@ pub mod keeper;
 mod log_limit;
 pub mod mailbox;
 pub mod notes;
+mod prefetch;
 pub mod preflight;
 pub mod privileges;
 pub mod random;

@@ -93,6 +93,11 @@ impl Shard {
         self.table.iter()
     }
 
+    /// Where the search for `key` begins; for fetching it from memory in advance.
+    pub fn home(&self, key: UserKey) -> Option<&Entry> {
+        self.table.home_of(key)
+    }
+
     /// Where `key` lives, without refreshing it.
     pub fn peek(&self, key: UserKey, now: Wall, snapshot: &Snapshot) -> Option<&Entry> {
         self.table

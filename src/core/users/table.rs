@@ -87,6 +87,11 @@ impl Table {
         }
     }
 
+    /// Where the search for `key` begins, whatever is there; `None`: nowhere.
+    pub fn home_of(&self, key: UserKey) -> Option<&Entry> {
+        self.slots.get(self.home(self.mix(key)))
+    }
+
     /// The entry of `key`.
     pub fn get(&self, key: UserKey) -> Option<&Entry> {
         self.search(key).ok().map(|at| &self.slots[at])

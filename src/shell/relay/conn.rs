@@ -198,12 +198,36 @@ fn whole_fields(about: &[u8]) -> &[u8] {
 #[derive(Debug, Default)]
 pub struct Tap {
     lines: Splitter,
-    open: VecDeque<(u32, Box<[u8]>)>,
+    open: VecDeque<(u32, Vec<u8>)>,
+}
+
+/// Buffers of requests that are over, for the next ones: those of a whole core, since allocating one
+/// for each request costs a tenth of a lookup.
+#[derive(Debug, Default)]
+pub struct Spare(Vec<Vec<u8>>);
+
+/// Buffers kept, of [`ABOUT_MAX`] bytes at most: as many as a busy core has requests under way.
+const SPARE_MAX: usize = 4096;
+
+impl Spare {
+    fn copy(&mut self, text: &[u8]) -> Vec<u8> {
+        let mut buffer = self.0.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(text);
+        buffer
+    }
+
+    /// Takes back the buffer of a request that nobody will ask about any more.
+    pub fn give_back(&mut self, asked: Asked) {
+        if asked.0.capacity() > 0 && self.0.len() < SPARE_MAX {
+            self.0.push(asked.0);
+        }
+    }
 }
 
 impl Tap {
     /// Looks at bytes on their way to auth.
-    pub fn feed(&mut self, bytes: &[u8]) {
+    pub fn feed(&mut self, bytes: &[u8], spare: &mut Spare) {
         let open = &mut self.open;
         self.lines
             .feed_skipping(bytes, MAX_LINE, |line| match parse_request(line) {
@@ -211,7 +235,7 @@ impl Tap {
                     if open.len() >= OPEN_MAX {
                         open.pop_front();
                     }
-                    open.push_back((id, Box::from(whole_fields(about))));
+                    open.push_back((id, spare.copy(whole_fields(about))));
                 }
                 Request::Cancel(id) => {
                     if let Some(at) = open.iter().position(|&(open, _)| open == id) {
@@ -238,7 +262,7 @@ impl Tap {
 
 /// What one request said about its client.
 #[derive(Clone, Debug, Default)]
-pub struct Asked(Box<[u8]>);
+pub struct Asked(Vec<u8>);
 
 impl Asked {
     fn about(&self) -> About<'_> {

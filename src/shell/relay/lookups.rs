@@ -29,8 +29,8 @@ const TRIES: usize = 3;
 pub enum Line {
     /// It goes to the client as it is.
     Passed,
-    /// Its answer is in the output.
-    Answered,
+    /// Its answer comes with the batch's.
+    Collected,
     /// Nothing goes to the client now.
     Kept,
 }
@@ -53,6 +53,16 @@ pub struct LogAbout {
     pub(super) asked: Asked,
 }
 
+impl LogAbout {
+    fn of(line: &[u8], socket: Socket, asked: Asked) -> LogAbout {
+        let user = match parse_reply(line, socket == Socket::Userdb) {
+            Reply::Found(found) => found.name().unwrap_or_default().to_vec(),
+            _ => Vec::new(),
+        };
+        LogAbout { user, asked }
+    }
+}
+
 /// What a lookup came to.
 enum Outcome {
     Backend(BackendSlot),
@@ -61,7 +71,7 @@ enum Outcome {
 }
 
 /// Handles one line from auth, or from the client of an authreply connection.
-pub fn reply(line: &[u8], conn: &mut Conn, id: ConnId, cx: &mut Context) -> Line {
+pub fn reply(line: &[u8], conn: &mut Conn, cx: &mut Context) -> Line {
     if conn.role == Role::Authreply(Greeting::Awaited) {
         let accepted = is_authreply_version(line);
         conn.role = Role::Authreply(if accepted {
@@ -78,9 +88,9 @@ pub fn reply(line: &[u8], conn: &mut Conn, id: ConnId, cx: &mut Context) -> Line
         return Line::Kept;
     }
     match parse_reply(line, conn.socket() == Socket::Userdb) {
-        Reply::Found(found) => found_reply(line, &found, conn, id, cx),
+        Reply::Found(found) => found_reply(line, &found, conn, cx),
         Reply::Final(request) => {
-            conn.tap.take(request);
+            cx.spare.give_back(conn.tap.take(request));
             Line::Passed
         }
         Reply::Version(minor) => {
@@ -104,58 +114,64 @@ fn swallow_cancelled(request: &[u8], conn: &mut Conn) -> Line {
     }
 }
 
-fn found_reply(
-    line: &[u8],
-    found: &Found<'_>,
-    conn: &mut Conn,
-    id: ConnId,
-    cx: &mut Context,
-) -> Line {
+fn found_reply(line: &[u8], found: &Found<'_>, conn: &mut Conn, cx: &mut Context) -> Line {
     let asked = conn.tap.take(found.id);
-    let snapshot = Arc::clone(&cx.snapshot);
-    let Some(question) = question(
+    let question = question(
         found,
         conn.socket(),
         || asked.local(),
-        &snapshot,
+        &cx.snapshot,
         &mut cx.names,
-    ) else {
+    );
+    let Some(question) = question else {
+        cx.spare.give_back(asked);
         return Line::Passed;
     };
-    let socket = conn.socket();
     if let (Some(user), Some(destuser)) = (&found.user, &found.destuser) {
         cx.compare_names(user, destuser);
     }
+    cx.directory.fetch_shard(question.hash);
+    cx.batch.push(line, question, asked);
+    Line::Collected
+}
+
+/// Answers the lookup that auth's `line` asked for. False: it waits.
+pub(super) fn answer_found(
+    line: &[u8],
+    question: Question,
+    asked: Asked,
+    conn: &mut Conn,
+    id: ConnId,
+    cx: &mut Context,
+) -> bool {
+    let socket = conn.socket();
     let add_hash = socket == Socket::Login && conn.auth_minor >= MINOR_WITH_USER_FIELDS;
-    let about = || LogAbout {
-        user: found.name().unwrap_or_default().to_vec(),
-        asked: asked.clone(),
-    };
     match cx.look_up(&question) {
         Outcome::Backend(slot) => {
+            let about = || LogAbout::of(line, socket, asked.clone());
             let mut out = std::mem::take(&mut cx.out);
             let answer = cx.write(line, &question, slot, add_hash, socket, &mut out, about);
             cx.out = out;
             if answer != Answer::Here {
                 conn.cancels.extend(to_cancel(socket, &question, line));
             }
-            Line::Answered
+            cx.spare.give_back(asked);
+            true
         }
         Outcome::Refuse(refusal) => {
-            cx.refuse(refusal, &about());
+            cx.refuse(refusal, &LogAbout::of(line, socket, asked));
             write_failure(line, &mut cx.out);
             conn.cancels.extend(to_cancel(socket, &question, line));
-            Line::Answered
+            true
         }
         Outcome::Wait(reason) => {
-            let line = Zeroizing::new(line.to_vec());
             let waiting = Waiting {
                 id,
                 socket,
-                line,
+                line: Zeroizing::new(line.to_vec()),
                 question,
                 add_hash,
-                about: about(),
+                about: LogAbout::of(line, socket, asked),
             };
             cx.park(waiting, reason, conn)
         }
@@ -206,8 +222,7 @@ impl Context {
         out: &mut Vec<u8>,
         about: impl FnOnce() -> LogAbout,
     ) -> Answer {
-        let snapshot = Arc::clone(&self.snapshot);
-        let Some(backend) = snapshot.backend(slot) else {
+        let Some(backend) = self.snapshot.backend(slot) else {
             unreachable!("a lookup answered with a backend that its snapshot does not have");
         };
         let answer = answer(question, backend);
@@ -240,7 +255,8 @@ impl Context {
         self.report_failure(about, &refusal.to_string());
     }
 
-    fn park(&mut self, waiting: Waiting, reason: DelayReason, conn: &mut Conn) -> Line {
+    /// True: there is no room, and it was answered with a failure.
+    fn park(&mut self, waiting: Waiting, reason: DelayReason, conn: &mut Conn) -> bool {
         let deadline = Mono(
             self.now
                 .0
@@ -262,7 +278,7 @@ impl Context {
                     // News may have come since it was decided, and passed this core by.
                     self.parking.wake_one(place);
                 }
-                Line::Kept
+                false
             }
             Err(full) => {
                 self.stats.timed_out[reason.index()] += 1;
@@ -275,7 +291,7 @@ impl Context {
                 write_failure(line, &mut self.out);
                 conn.cancels.extend(to_cancel(*socket, question, line));
                 self.report_failure(&full.lookup.about, "too many lookups are waiting");
-                Line::Answered
+                true
             }
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`batch`] | lookups of one read, answered together |
 //! | [`conn`] | the state of one connection, as a value |
 //! | [`pump`] | moves bytes between a client and auth |
 //! | [`lookups`] | answers replies that ask for a backend, and those that had to wait |
@@ -12,6 +13,7 @@
 //! Everything a connection is lies in [`conn::Conn`], so that it can be written out and taken up
 //! by another process.
 
+mod batch;
 pub mod conn;
 mod lookups;
 mod pump;
@@ -32,7 +34,8 @@ use crate::shell::cores::Waits;
 use crate::shell::directory::{Directory, SnapshotCache, TunablesCache};
 use crate::shell::epoll::{Epoll, Interest, Ready};
 use crate::shell::stats::Stats;
-use conn::{Conn, Role, Upstream};
+use batch::Batch;
+use conn::{Conn, Role, Spare, Upstream};
 use lookups::Waiting;
 use pump::Next;
 use report::Limits;
@@ -108,6 +111,8 @@ struct Context {
     snapshot: Arc<Snapshot>,
     parking: Parking<Waiting>,
     dials: BTreeMap<(Mono, ConnId), ()>,
+    batch: Batch,
+    spare: Spare,
     scratch: Vec<u8>,
     out: Vec<u8>,
     names: Vec<u8>,
@@ -134,6 +139,8 @@ impl Relay {
             snapshot,
             parking: Parking::default(),
             dials: BTreeMap::new(),
+            batch: Batch::default(),
+            spare: Spare::default(),
             scratch: vec![0; READ_SIZE],
             out: Vec::new(),
             names: Vec::new(),

@@ -1,5 +1,6 @@
 //! Moves bytes between one client and auth: one read, all its lines, one write.
 
+use super::batch::settle;
 use super::conn::{Conn, Greeting, Role, Side, Upstream};
 use super::lookups::{Line, reply};
 use super::{ConnId, Context};
@@ -139,7 +140,7 @@ fn from_client(conn: &mut Conn, socket: Socket, id: ConnId, cx: &mut Context) ->
         Read::Empty => true,
         Read::Bytes(count) => {
             let bytes = &cx.scratch[..count];
-            conn.tap.feed(bytes);
+            conn.tap.feed(bytes, &mut cx.spare);
             // Auth being gone shows when it is read from; what it said last is passed on first.
             auth.send(bytes);
             true
@@ -224,15 +225,17 @@ fn lines_of_replies(conn: &mut Conn, count: usize, id: ConnId, cx: &mut Context)
     let mut replies = std::mem::take(&mut conn.replies);
     let mut answered = 0;
     let fed = replies.feed(&scratch[..count], MAX_LINE, |line| {
-        match reply(line, conn, id, cx) {
+        match reply(line, conn, cx) {
             Line::Passed => {
+                answered += settle(conn, id, cx);
                 cx.out.extend_from_slice(line);
                 cx.out.push(b'\n');
             }
-            Line::Answered => answered += 1,
-            Line::Kept => {}
+            Line::Collected if cx.batch.is_full() => answered += settle(conn, id, cx),
+            Line::Collected | Line::Kept => {}
         }
     });
+    answered += settle(conn, id, cx);
     conn.replies = replies;
     cx.scratch = scratch;
     let mut out = std::mem::take(&mut cx.out);
