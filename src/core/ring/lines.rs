@@ -11,12 +11,13 @@ use crate::wire::ring::{
 impl Ring {
     /// What one read gave: one batch, with one SYNC behind everything that it caused.
     pub(super) fn received<T: Table>(&mut self, id: ConnId, bytes: &[u8], table: &mut T) {
-        let now = self.now.mono;
+        let now = self.now;
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
-        conn.last_input = now;
-        conn.progress = now;
+        conn.last_input = now.mono;
+        conn.progress = now.mono;
+        conn.tally.read(bytes.len(), now.wall);
         if conn.leaves_by.is_some() {
             return;
         }
@@ -167,6 +168,7 @@ impl Ring {
         let Some(since) = conn.ping.take() else {
             return;
         };
+        conn.tally.ping = now.since(since);
         let verifying = std::mem::take(&mut conn.verifying);
         if let Some(director) = conn.director
             && now.since(since) > super::timers::SLOW_PONG

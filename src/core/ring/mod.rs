@@ -20,6 +20,7 @@
 //! | `moving` | moves and kicks, as far as the ring has to do with them |
 //! | `reset` | backends are emptied |
 //! | `orders` | what operators order |
+//! | `report` | what they are told of the ring |
 //! | `timers` | everything that happens because time passes |
 
 use std::collections::VecDeque;
@@ -46,6 +47,7 @@ mod lines;
 mod moving;
 mod neighbours;
 mod orders;
+mod report;
 mod reset;
 mod rounds;
 #[cfg(test)]
@@ -55,6 +57,7 @@ mod users;
 
 pub use event::{Event, Level};
 pub use orders::{Order, OrderError};
+pub use report::Report;
 pub use reset::ResetId;
 
 use conn::{Conn, Conns};
@@ -436,8 +439,9 @@ impl Ring {
     }
 
     fn written(&mut self, id: ConnId, unsent: usize) {
+        let now = self.now.wall;
         if let Some(conn) = self.conns.get_mut(id) {
-            conn.unsent = unsent;
+            conn.written(unsent, now);
         }
     }
 

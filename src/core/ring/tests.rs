@@ -12,6 +12,7 @@ use crate::core::{DelayReason, TagId};
 
 mod connections;
 mod history;
+mod reports;
 mod rings;
 mod scripted;
 mod traps;
