@@ -62,6 +62,10 @@ impl Ring {
         self.director.mark_backends().all_synced();
         self.arm_preferred();
         self.stale = true;
+        self.answer_done();
+        if !self.resets.is_empty() {
+            self.timers.reset = Some(self.now.mono);
+        }
     }
 
     pub(super) fn become_unsynced(&mut self) {

@@ -211,7 +211,7 @@ impl Ring {
             except: winner,
         };
         self.broadcast(&Command::Order(origin, order), None);
-        self.outputs.push(Output::Kick(Kick::Hash(hash, winner)));
+        self.begin_kick(Kick::Hash(hash, winner));
     }
 
     fn host_of(&self, entry: &Entry) -> Option<IpAddr> {

@@ -230,7 +230,7 @@ fn what_a_slow_reader_has_not_read_waits() {
     s.pass(2);
     let name = "x".repeat(400);
     let kick = Order::KickUser(name.into());
-    s.ring.order(kick, now, &mut s.users).unwrap();
+    s.ring.order(&kick, now, &mut s.users).unwrap();
     let mut line = 0;
     for (conn, bytes) in s.ring.unwritten() {
         if conn == right {
