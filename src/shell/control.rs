@@ -16,7 +16,7 @@ use super::clock;
 use super::dovecot_master::StatusReporter;
 use super::keeper::{Keeper, KeeperError, KeeperEvent};
 use super::readable::{readable, socket_readable};
-use super::ring_io::serve::RingThread;
+use super::ring_io::serve::{Replies, RingThread};
 use super::ring_io::{Driver, Tuning};
 use super::signals::{ControlSource, Notice};
 use super::stats::Stats;
@@ -105,7 +105,9 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
     let cores = Arc::clone(control.tier.cores());
     // The last CPU: one that no core serves on, if there is any.
     let last = cpus.last().copied().unwrap_or(first);
-    let ring = RingThread::start(control.driver, notes, cores, last)?;
+    // Nobody asks yet.
+    let replies = Arc::new(Replies::new()?);
+    let ring = RingThread::start(control.driver, notes, cores, replies, last)?;
     for listener in control.ring_listeners {
         ring.listen(listener);
     }

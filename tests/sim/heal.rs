@@ -87,6 +87,7 @@ impl World {
     }
 
     pub fn look(&mut self) {
+        self.check_requests();
         match self.phase {
             Phase::Healing { since } => self.look_while_healing(since),
             Phase::Settled { since, ordered } => self.look_while_settled(since, ordered),

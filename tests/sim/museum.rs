@@ -33,13 +33,13 @@ fn users_that_nobody_is_told_of_are_found() {
 fn bugs_of_the_ring_are_found() {
     assert_found(&[
         (Bug::NoUsersForJoiner, 272),
-        (Bug::NoConflictKick, 204),
-        (Bug::JoinerWins, 290),
+        (Bug::NoConflictKick, 438),
+        (Bug::JoinerWins, 382),
         (Bug::NoPings, 0),
         (Bug::SyncOnce, 0),
-        (Bug::NoConnect, 136),
-        (Bug::DirectorsUntold, 158),
-        (Bug::KillsUntold, 0),
+        (Bug::NoConnect, 210),
+        (Bug::DirectorsUntold, 173),
+        (Bug::KillsUntold, 4),
     ]);
 }
 

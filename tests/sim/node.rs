@@ -215,6 +215,8 @@ impl Process {
             ping_idle: 30 * SECOND,
             ping_max: 60 * SECOND,
             kick_delay: 2 * SECOND,
+            max_parallel_moves: 100,
+            max_parallel_kicks: 2,
             output_buffer: options.output_buffer,
             flush_script: options.flush_script,
             tls: Tls::Off,

@@ -3,16 +3,25 @@
 use std::net::IpAddr;
 
 use homing::core::UserHash;
-use homing::core::ring::Order;
+use homing::core::ring::{Answer, Input, Order, Request, Ticket};
 
 use crate::node::{backend_ip, tag_name};
 use crate::options::{MS, SECOND};
 use crate::sessions::FORCED;
 use crate::trace::say;
-use crate::world::{Event, World};
+use crate::world::{At, Event, World};
 
 /// As long as a move may take.
 const CROSSED: u64 = 32 * SECOND;
+/// As long as a request may take: it waits for a synced ring twice, and the driver is a little late.
+const ANSWERED: u64 = 61 * SECOND;
+
+/// A request that was not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub at: At,
+    pub since: u64,
+}
 
 impl World {
     pub fn order(&mut self) {
@@ -25,31 +34,79 @@ impl World {
             let n = self.rng.index(self.options.directors);
             self.give_order(n, order);
         }
+        self.check_requests();
         let next = self.rng.about(self.options.order_every) + MS;
         self.after(next, Event::Order);
     }
 
     /// `true`: it was carried out.
     pub fn give_order(&mut self, n: usize, order: Order) -> bool {
-        let clocks = self.nodes[n].clocks(self.now);
         let is_paused = self.nodes[n].paused_until > self.now;
         let Some(process) = self.nodes[n].process.as_mut().filter(|_| !is_paused) else {
             return false;
         };
-        // The admin socket makes operators wait for a whole ring.
-        if !process.ring.standing().synced {
+        let synced = process.ring.standing().synced;
+        // What an operator answers for is not given to a ring that is not whole, nor may it come as a
+        // surprise by having waited for that: S1 is excused from then on.
+        let forces = matches!(
+            order,
+            Order::Remove(_) | Order::ForgetUsers(_) | Order::Move(..)
+        );
+        if forces && !synced {
             return false;
         }
-        let result = process
-            .ring
-            .order(order.clone(), clocks, &mut process.table);
-        say!(self, "[{n}] order {order:?}: {result:?}");
-        if result.is_ok() {
-            self.stats.orders += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let asked = Asked {
+            at: self.nodes[n].at(n),
+            since: self.now,
+        };
+        self.asked.insert(ticket, asked);
+        say!(self, "[{n}] {ticket:?} order {order:?}");
+        let request = match order.is_kick() && ticket.0.is_multiple_of(2) {
+            true => Request::KickNoWait(order.clone()),
+            false => Request::Order(order.clone()),
+        };
+        self.feed(n, Input::Request(ticket, &request));
+        let done = synced && self.refused != Some(ticket);
+        if done {
             self.note_force(&order);
         }
-        self.settle(n);
-        result.is_ok()
+        done
+    }
+
+    /// Each request is answered once.
+    pub fn replied(&mut self, n: usize, ticket: Ticket, answer: &Answer) {
+        say!(self, "[{n}] {ticket:?}: {answer:?}");
+        let at = self.nodes[n].at(n);
+        match self.asked.remove(&ticket) {
+            Some(asked) if asked.at == at => {}
+            other => {
+                let text = format!("[{n}] {ticket:?} of {other:?} is answered {answer:?}");
+                self.fail("S4 requests", text);
+            }
+        }
+        match answer {
+            Answer::Done => self.stats.orders += 1,
+            Answer::Failed(_) => self.refused = Some(ticket),
+        }
+    }
+
+    /// Nobody waits for ever.
+    pub fn check_requests(&mut self) {
+        let nodes = &self.nodes;
+        self.asked.retain(|_, asked| {
+            let node = &nodes[asked.at.node];
+            node.boot == asked.at.boot && node.process.is_some()
+        });
+        let late = self.asked.iter().find(|(_, asked)| {
+            let resumed = nodes[asked.at.node].paused_until;
+            self.now > asked.since.max(resumed) + ANSWERED
+        });
+        if let Some((ticket, asked)) = late {
+            let text = format!("{ticket:?} is not answered: {asked:?}");
+            self.fail("L2 requests", text);
+        }
     }
 
     /// Removing or flushing a backend forgets users whose sessions live on; so does, for one user, a
@@ -65,7 +122,7 @@ impl World {
                 let lost: Vec<u32> = lost.map(|(hash, _)| *hash).collect();
                 self.forced.insert(*ip, self.now);
                 self.forced_users
-                    .extend(lost.into_iter().map(|hash| (hash, self.now)));
+                    .extend(lost.into_iter().map(|hash| (hash, self.now + CROSSED)));
             }
             Order::Move(hash, ip) => {
                 // Two orders for one user that cross: there is no rule for which one wins.
@@ -74,7 +131,8 @@ impl World {
                     .get(&hash.0)
                     .is_some_and(|(to, when)| to != ip && self.now < when + CROSSED);
                 if crossed || self.forced.get(ip).is_some_and(lately) {
-                    self.forced_users.insert(hash.0, self.now);
+                    // Where one of them waits in vain, the user stays until the move is given up.
+                    self.forced_users.insert(hash.0, self.now + CROSSED);
                 }
                 self.moved.insert(hash.0, (*ip, self.now));
             }
@@ -123,10 +181,12 @@ impl World {
         }
     }
 
-    /// The next of them; a backend that is being updated must be asked again later.
+    /// The next of them, if the ring is synced by now.
     pub fn give_next_order(&mut self) {
         let n = self.rng.index(self.options.directors);
-        if let Some(order) = self.to_order.front().cloned()
+        let process = self.nodes[n].process.as_ref();
+        let synced = process.is_some_and(|process| process.ring.standing().synced);
+        if let Some(order) = self.to_order.front().filter(|_| synced).cloned()
             && self.give_order(n, order)
         {
             self.to_order.pop_front();

@@ -191,11 +191,13 @@ impl World {
     }
 
     pub fn carry_out_kick(&mut self, n: usize, kick: &Kick, serial: u64) {
-        for id in self.meant(n, kick) {
-            self.sessions.remove(&id);
+        if !self.is_left_out(kick) {
+            for id in self.meant(n, kick) {
+                self.sessions.remove(&id);
+            }
         }
         let Kick::Moved(key) = kick else {
-            return;
+            return self.feed(n, Input::KickOver);
         };
         let Some(process) = self.nodes[n].process.as_mut() else {
             return;

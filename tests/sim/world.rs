@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use homing::core::UserKey;
-use homing::core::ring::{ConnId, Flush, FlushResult, Kick, Order};
+use homing::core::ring::{ConnId, Flush, FlushResult, Kick, Order, Ticket};
 use homing::wire::ring::DirectorId;
 
 use crate::bugs::Bug;
@@ -17,6 +17,7 @@ use crate::heal::Phase;
 use crate::net::{Link, LinkId};
 use crate::node::Node;
 use crate::options::{MS, Options, SECOND};
+use crate::orders::Asked;
 use crate::rng::Rng;
 use crate::sessions::{Session, User};
 use crate::trace::Trace;
@@ -137,6 +138,11 @@ pub struct World {
     pub moved: BTreeMap<u32, (IpAddr, u64)>,
     /// Orders that are given one after the other when the ring is whole again.
     pub to_order: VecDeque<Order>,
+    /// Requests that were not answered yet.
+    pub asked: BTreeMap<Ticket, Asked>,
+    pub next_ticket: u64,
+    /// The last one that failed.
+    pub refused: Option<Ticket>,
     /// The ring was disturbed until then, as far as is known now.
     pub disturbed: u64,
     /// Furthest that a wall clock ever was off, if it was too much.
@@ -168,6 +174,9 @@ impl World {
             forced_users: BTreeMap::new(),
             moved: BTreeMap::new(),
             to_order: VecDeque::new(),
+            asked: BTreeMap::new(),
+            next_ticket: 0,
+            refused: None,
             disturbed: 0,
             skewed: if options.skew > SECOND {
                 options.skew

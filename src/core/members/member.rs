@@ -144,6 +144,11 @@ impl Member {
         }
     }
 
+    /// When it last could not be reached, or sent garbage, as far as that still counts.
+    pub fn last_failed(&self) -> Option<Mono> {
+        self.network_failure.max(self.protocol_failure)
+    }
+
     /// When it may be dialled again, if it may not be now.
     pub(super) fn dialled_from(&self) -> Option<Mono> {
         let network = self.network_failure.map(|at| at.after(self.back_off()));

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::ConnId;
-use crate::core::Mono;
+use super::report::Tally;
+use crate::core::{Mono, Wall};
 use crate::wire::line::Splitter;
 use crate::wire::ring::{Command, Context, DirectorId, DoesNotFit, Role, Stage, Versions};
 
@@ -70,6 +71,8 @@ pub(super) struct Conn {
     pub gave_hosts: bool,
     /// The next shard whose users it is sent; `None`: all were, or none are.
     pub cursor: Option<usize>,
+    /// For those who look at the ring.
+    pub tally: Tally,
 }
 
 impl Conn {
@@ -105,6 +108,7 @@ impl Conn {
             ignores_hosts: false,
             gave_hosts: false,
             cursor: None,
+            tally: Tally::default(),
         }
     }
 
@@ -145,7 +149,23 @@ impl Conn {
             peer: self.peer_minor,
             ring,
         };
-        command.write(versions, &mut self.out)
+        let before = self.out.len();
+        let written = command.write(versions, &mut self.out);
+        self.added(self.out.len() - before);
+        written
+    }
+
+    /// So many bytes have been put into `out`.
+    fn added(&mut self, bytes: usize) {
+        let waiting = self.waiting();
+        self.tally.added(bytes, waiting);
+    }
+
+    /// The driver has written, and so many bytes still wait.
+    pub(super) fn written(&mut self, unsent: usize, now: Wall) {
+        self.unsent = unsent;
+        let waiting = self.waiting();
+        self.tally.written(waiting, now);
     }
 
     /// From now on it is only waited for.
@@ -279,6 +299,7 @@ impl Conns {
             }
             if written_for.is_some() {
                 conn.out.extend_from_slice(&self.line);
+                conn.added(self.line.len());
             }
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::core::ip_text::ip_text;
-use crate::core::{Mono, UserHash};
+use crate::core::{Mono, UserHash, Wall};
 use crate::wire::ring::DirectorId;
 
 /// How much an operator should mind.
@@ -72,6 +72,8 @@ pub enum Event {
     Repair(DirectorId),
     /// A change of the list of directors.
     Member(DirectorId, bool),
+    /// An operator's order was carried out.
+    Ordered(Deed),
     /// A line of a peer could not be followed.
     Ignored(String),
     /// A move took longer than 30 s.
@@ -82,6 +84,90 @@ pub enum Event {
     SlowPong(DirectorId, u64),
     /// A peer's clock is elsewhere, by so many seconds.
     Clock(DirectorId, u64),
+}
+
+/// What an operator has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// A director is added to the ring.
+    Added(DirectorId),
+    /// A director is removed from the ring.
+    Removed(DirectorId),
+    /// A backend has another weight, or the same once more.
+    Vhosts {
+        /// The backend.
+        ip: IpAddr,
+        /// Its weight before, or what a new one would have had.
+        from: u32,
+        /// Its weight now.
+        to: u32,
+    },
+    /// A backend is put into service, or taken out.
+    UpDown {
+        /// The backend.
+        ip: IpAddr,
+        /// It is down now.
+        down: bool,
+        /// Its weight.
+        vhosts: u32,
+        /// When that changed before; 0: never.
+        since: Wall,
+    },
+    /// The users of all backends are forgotten; so many.
+    AllForgotten(u64),
+}
+
+impl Deed {
+    fn level(self) -> Level {
+        match self {
+            Deed::Added(_) | Deed::Removed(_) | Deed::Vhosts { .. } | Deed::UpDown { .. } => {
+                Level::Info
+            }
+            Deed::AllForgotten(_) => Level::Warning,
+        }
+    }
+
+    fn cause(self) -> &'static str {
+        match self {
+            Deed::Added(_) | Deed::Removed(_) => "directors",
+            Deed::Vhosts { .. } => "vhosts",
+            Deed::UpDown { .. } => "updown",
+            Deed::AllForgotten(_) => "forgotten",
+        }
+    }
+}
+
+impl fmt::Display for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Deed::Added(id) => write!(f, "an operator adds director {} to the ring", name(id)),
+            Deed::Removed(id) => {
+                write!(f, "an operator removes director {} from the ring", name(id))
+            }
+            Deed::Vhosts { ip, from, to } => write!(
+                f,
+                "an operator changes the vhost count of backend {} from {from} to {to}",
+                ip_text(ip)
+            ),
+            Deed::UpDown {
+                ip,
+                down,
+                vhosts,
+                since,
+            } => write!(
+                f,
+                "an operator takes backend {} {} (vhost count {vhosts}, last changed at {})",
+                ip_text(ip),
+                if down { "down" } else { "up" },
+                since.0
+            ),
+            Deed::AllForgotten(users) => write!(
+                f,
+                "an operator had all {users} users of all backends forgotten: the same users may now \
+                 get sessions on two backends"
+            ),
+        }
+    }
 }
 
 impl Event {
@@ -95,6 +181,7 @@ impl Event {
             | Event::ResetOver(..)
             | Event::Member(..) => Level::Info,
             Event::Quit(..) => Level::Info,
+            Event::Ordered(deed) => deed.level(),
             Event::Closed { level, .. } => *level,
             Event::Lost { neighbour, .. } => {
                 if *neighbour {
@@ -128,6 +215,7 @@ impl Event {
             Event::TwoBackends { .. } => "two backends",
             Event::Repair(_) => "repair",
             Event::Member(..) => "member",
+            Event::Ordered(deed) => deed.cause(),
             Event::Ignored(_) => "ignored",
             Event::MoveTimedOut(..) => "move",
             Event::ResetOver(..) => "reset",
@@ -197,6 +285,7 @@ impl fmt::Display for Event {
             ),
             Event::Member(id, true) => write!(f, "director {} added to the ring", name(*id)),
             Event::Member(id, false) => write!(f, "director {} removed from the ring", name(*id)),
+            Event::Ordered(deed) => deed.fmt(f),
             Event::Ignored(what) => f.write_str(what),
             Event::MoveTimedOut(hash, state) => write!(
                 f,

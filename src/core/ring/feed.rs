@@ -73,6 +73,7 @@ fn write_one(conn: &mut Conn, entry: &Entry, snapshot: &Snapshot, ring: u32) {
         weak: entry.is_weak(),
     };
     write(conn, &Command::HandUser(user), ring);
+    conn.tally.users += 1;
 }
 
 /// Users of one backend and of nearly one time go into one line.
@@ -87,6 +88,7 @@ fn write_densely(conn: &mut Conn, entries: &mut [Entry], snapshot: &Snapshot, ri
         let Some((hash, host, time)) = user_of(entry, snapshot) else {
             continue;
         };
+        conn.tally.users += 1;
         let fits = line
             .as_mut()
             .is_some_and(|line| line.host == host && line.push(hash, time));

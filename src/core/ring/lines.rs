@@ -1,7 +1,7 @@
 //! Which line does what (docs/protocol/ring.md, commands).
 
 use super::event::Level;
-use super::{ConnId, Event, Kick, Output, Ring, Table};
+use super::{ConnId, Event, Kick, Ring, Table};
 use crate::core::UserHash;
 use crate::core::members::{Seen, TooManyMembers};
 use crate::wire::ring::{
@@ -11,12 +11,13 @@ use crate::wire::ring::{
 impl Ring {
     /// What one read gave: one batch, with one SYNC behind everything that it caused.
     pub(super) fn received<T: Table>(&mut self, id: ConnId, bytes: &[u8], table: &mut T) {
-        let now = self.now.mono;
+        let now = self.now;
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
-        conn.last_input = now;
-        conn.progress = now;
+        conn.last_input = now.mono;
+        conn.progress = now.mono;
+        conn.tally.read(bytes.len(), now.wall);
         if conn.leaves_by.is_some() {
             return;
         }
@@ -143,7 +144,7 @@ impl Ring {
         let origin = self.or_own(origin);
         let sender = self.conns.director(id);
         self.broadcast(&Command::Order(origin, order.clone()), sender);
-        self.outputs.push(Output::Kick(kick));
+        self.begin_kick(kick);
     }
 
     pub(super) fn load(&self, id: ConnId) -> Option<Load> {
@@ -167,6 +168,7 @@ impl Ring {
         let Some(since) = conn.ping.take() else {
             return;
         };
+        conn.tally.ping = now.since(since);
         let verifying = std::mem::take(&mut conn.verifying);
         if let Some(director) = conn.director
             && now.since(since) > super::timers::SLOW_PONG
@@ -242,13 +244,13 @@ impl Ring {
     fn removal_received(&mut self, id: ConnId, named: DirectorId) {
         let sender = self.conns.director(id);
         if self.members.remove(named) {
+            self.say(Event::Member(named, false));
             self.member_removed(named, sender);
         }
     }
 
     /// A director has just been marked as removed.
     pub(super) fn member_removed(&mut self, named: DirectorId, sender: Option<DirectorId>) {
-        self.say(Event::Member(named, false));
         self.arm_purge();
         // The one that is removed hears of it too: else it would not know why it is cut off.
         self.broadcast(&Command::DirectorRemove(named), sender);

@@ -19,7 +19,9 @@
 //! | `users` | USER, USER-WEAK, notes of the lookup cores |
 //! | `moving` | moves and kicks, as far as the ring has to do with them |
 //! | `reset` | backends are emptied |
-//! | `orders` | what operators order |
+//! | `requests` | what operators ask for, and what they must wait for |
+//! | `orders` | what they order |
+//! | `report` | what they are told of the ring |
 //! | `timers` | everything that happens because time passes |
 
 use std::collections::VecDeque;
@@ -46,6 +48,8 @@ mod lines;
 mod moving;
 mod neighbours;
 mod orders;
+mod report;
+mod requests;
 mod reset;
 mod rounds;
 #[cfg(test)]
@@ -53,11 +57,13 @@ mod tests;
 mod timers;
 mod users;
 
-pub use event::{Event, Level};
+pub use event::{Deed, Event, Level};
 pub use orders::{Order, OrderError};
-pub use reset::ResetId;
+pub use report::Report;
+pub use requests::{Answer, MAX_REQUESTS, Request, RequestError, Ticket};
 
 use conn::{Conn, Conns};
+use requests::Requests;
 use reset::Reset;
 use rounds::Round;
 use timers::Timers;
@@ -108,10 +114,14 @@ pub enum Input<'a> {
     NotesLost(usize),
     /// All shards have been swept since the last time that this was said.
     Swept,
-    /// The sessions of this user are ended here ([`Output::Kick`] with `answer`).
+    /// The sessions of this user are ended here ([`Kick::Moved`]).
     Kicked(UserKey),
+    /// Another [`Output::Kick`] has been carried out, or could not be. Once for each.
+    KickOver,
     /// The flush script of a move has ended ([`Output::Flush`]).
     Flushed(UserKey, FlushResult),
+    /// An operator asks for something; [`Output::Answer`] will be the answer.
+    Request(Ticket, &'a Request),
     /// The process is about to end. The last input; nobody is to be accepted any more.
     Leave,
 }
@@ -164,7 +174,7 @@ pub enum Output {
     Secure(ConnId),
     /// Try once more to write `rest`, without waiting, and close.
     Close(ConnId, Vec<u8>),
-    /// End sessions.
+    /// End sessions. [`Input::Kicked`] or [`Input::KickOver`] is the answer.
     Kick(Kick),
     /// A kick that is no longer needed; its answer is ignored.
     AbortKick(UserKey),
@@ -174,6 +184,8 @@ pub enum Output {
     AbortFlush(UserKey),
     /// Lookups of this user that wait are to be tried again. After a new snapshot all are anyway.
     Wake(UserKey),
+    /// For who asked ([`Input::Request`]).
+    Answer(Ticket, Answer),
     /// For the log.
     Event(Event),
 }
@@ -213,6 +225,11 @@ pub struct Limits {
     pub ping_max: u64,
     /// `director_user_kick_delay`, nanoseconds.
     pub kick_delay: u64,
+    /// `director_max_parallel_moves`: of one bulk reset.
+    pub max_parallel_moves: usize,
+    /// `director_max_parallel_kicks`: operators' kicks wait while so many are under way, whoever
+    /// ordered those.
+    pub max_parallel_kicks: usize,
     /// `director_output_buffer_size`, bytes.
     pub output_buffer: usize,
     /// A flush script is configured.
@@ -243,7 +260,7 @@ pub struct Ring {
     moves: Moves,
     /// Bulk resets under way.
     resets: Vec<Reset>,
-    last_reset: u64,
+    requests: Requests,
     /// Users that wait for confirmation, and until when.
     weak: VecDeque<(Mono, UserKey)>,
     /// Slots of removed backends, and how many sweeps are to come before they are free.
@@ -296,7 +313,7 @@ impl Ring {
             timers: Timers::default(),
             moves: Moves::new(),
             resets: Vec::new(),
-            last_reset: 0,
+            requests: Requests::default(),
             weak: VecDeque::new(),
             retired: Vec::new(),
             numbers: Vec::new(),
@@ -337,7 +354,9 @@ impl Ring {
             Input::NotesLost(shard) => self.notes_lost(shard, table),
             Input::Swept => self.swept(),
             Input::Kicked(key) => self.kicked(key, table),
+            Input::KickOver => self.kick_over(),
             Input::Flushed(key, result) => self.flushed(key, result, table),
+            Input::Request(ticket, request) => self.requested(ticket, request, table),
             Input::Leave => self.leave(),
         }
         self.settle(table);
@@ -400,18 +419,25 @@ impl Ring {
         if self.leaving {
             return;
         }
-        if std::mem::take(&mut self.hosts_gone) {
-            self.forget_moves(table);
+        loop {
+            self.run_requests(table);
+            if std::mem::take(&mut self.hosts_gone) {
+                self.forget_moves(table);
+            }
+            if !self.resets.is_empty() {
+                self.go_on_resetting(table);
+            }
+            if self.feeding {
+                self.feed(table);
+            }
+            self.cut_full();
+            // A close may leave a place for somebody who waits, and that may close another.
+            self.find_neighbours();
+            // Who finds that it is alone is synced.
+            if !self.has_request_to_run() {
+                break;
+            }
         }
-        if !self.resets.is_empty() {
-            self.go_on_resetting(table);
-        }
-        if self.feeding {
-            self.feed(table);
-        }
-        self.cut_full();
-        // A close may leave a place for somebody who waits, and that may close another.
-        self.find_neighbours();
         self.refresh(table);
         self.check_invariants();
     }
@@ -436,8 +462,9 @@ impl Ring {
     }
 
     fn written(&mut self, id: ConnId, unsent: usize) {
+        let now = self.now.wall;
         if let Some(conn) = self.conns.get_mut(id) {
-            conn.unsent = unsent;
+            conn.written(unsent, now);
         }
     }
 
@@ -515,5 +542,6 @@ impl Ring {
             "S7"
         );
         assert!(!self.round.frozen && !self.stale);
+        self.requests.check_invariants(self.standing.synced);
     }
 }

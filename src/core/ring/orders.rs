@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use super::{Kick, Output, Ring, Table};
+use super::{Deed, Event, Kick, Ring, Table};
 use crate::core::backends::{BackendError, NewBackend};
 use crate::core::ip_text::ip_text;
 use crate::core::users::{Ordered, shard_of};
 use crate::core::{UserHash, UserKey};
+use crate::wire::admin::MAX_VHOSTS;
 use crate::wire::ring::{Command, DirectorId, Hash, Order as Line};
 
 /// An operator's order.
@@ -21,6 +22,15 @@ pub enum Order {
         /// Tag of a new one; a known one keeps its tag, which must be this one if it is given.
         tag: Option<Vec<u8>>,
         /// Weight; `None`: as it is, 100 for a new one.
+        vhosts: Option<u32>,
+    },
+    /// Gives a known backend another weight.
+    UpdateBackend {
+        /// Its address.
+        ip: IpAddr,
+        /// Must be its tag if it is given.
+        tag: Option<Vec<u8>>,
+        /// Weight; `None`: as it is, but the others are told of it.
         vhosts: Option<u32>,
     },
     /// Puts a backend into service.
@@ -39,10 +49,22 @@ pub enum Order {
     KickAlt(Vec<u8>, Vec<u8>),
     /// Ends the sessions of a user hash on all backends but one.
     KickHash(UserHash, IpAddr),
-    /// Adds a director to the ring.
+    /// Adds a director to the ring, if it is not there. It is not dialled.
     AddDirector(DirectorId),
     /// Removes a director from the ring.
     RemoveDirector(DirectorId),
+    /// Removes the first director in the list that has this address.
+    RemoveDirectorAt(IpAddr),
+}
+
+impl Order {
+    /// Whether it is one of those that end sessions and change nothing.
+    pub fn is_kick(&self) -> bool {
+        matches!(
+            self,
+            Order::KickUser(_) | Order::KickAlt(..) | Order::KickHash(..)
+        )
+    }
 }
 
 /// Why an order was not carried out. Nothing was changed.
@@ -51,6 +73,9 @@ pub enum OrderError {
     /// The backend is not in the list, or does not fit.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// [`MAX_VHOSTS`].
+    #[error("vhost count {0} is above {MAX_VHOSTS}")]
+    TooManyVhosts(u32),
     /// The last change of this backend is still on its way round the ring.
     #[error("backend {} is being updated: try again later", ip_text(*.0))]
     Updating(IpAddr),
@@ -75,30 +100,25 @@ pub enum OrderError {
 const DEFAULT_VHOSTS: u32 = 100;
 
 impl Ring {
-    /// Carries out an operator's order, and tells the others.
-    ///
-    /// # Errors
-    /// See [`OrderError`].
-    pub fn order<T: Table>(
+    /// Carries out an operator's order, and tells the others. The checks of an order come in the order
+    /// in which Dovecot makes them (docs/protocol/admin.md, commands).
+    pub(super) fn carry_out_order<T: Table>(
         &mut self,
-        order: Order,
-        now: super::Now,
+        order: &Order,
         table: &mut T,
     ) -> Result<(), OrderError> {
-        self.now = now;
-        let done = self.carry_out_order(order, table);
-        self.settle(table);
-        done
-    }
-
-    fn carry_out_order<T: Table>(&mut self, order: Order, table: &mut T) -> Result<(), OrderError> {
         match order {
-            Order::SetBackend { ip, tag, vhosts } => self.set_backend(ip, tag.as_deref(), vhosts),
-            Order::Up(ip) => self.set_down(ip, false),
-            Order::Down(ip) => self.set_down(ip, true),
-            Order::Remove(ip) => self.drop_backend(ip, true),
-            Order::ForgetUsers(ip) => self.drop_backend(ip, false),
-            Order::Move(hash, host) => self.move_user(hash, host, table),
+            Order::SetBackend { ip, tag, vhosts } => {
+                self.set_backend(*ip, tag.as_deref(), *vhosts, true)
+            }
+            Order::UpdateBackend { ip, tag, vhosts } => {
+                self.set_backend(*ip, tag.as_deref(), *vhosts, false)
+            }
+            Order::Up(ip) => self.set_down(*ip, false),
+            Order::Down(ip) => self.set_down(*ip, true),
+            Order::Remove(ip) => self.drop_backend(*ip, true),
+            Order::ForgetUsers(ip) => self.drop_backend(*ip, false),
+            Order::Move(hash, host) => self.move_user(*hash, *host, table),
             Order::KickUser(name) => self.kick(
                 Line::UserKick(name.as_slice().into()),
                 Kick::User(name.clone()),
@@ -115,13 +135,18 @@ impl Ring {
                 Some(on_wire) => self.kick(
                     Line::UserKickHash {
                         hash: on_wire,
-                        except,
+                        except: *except,
                     },
-                    Kick::Hash(hash, except),
+                    Kick::Hash(*hash, *except),
                 ),
             },
-            Order::AddDirector(id) => self.add_director(id),
-            Order::RemoveDirector(id) => self.remove_director(id),
+            Order::AddDirector(id) => self.add_director(*id),
+            Order::RemoveDirector(id) => self.remove_director(*id),
+            Order::RemoveDirectorAt(ip) => {
+                let first = self.members.iter().find(|member| member.id.ip == *ip);
+                let id = first.map(|member| member.id);
+                self.remove_director(id.ok_or(OrderError::UnknownDirector)?)
+            }
         }
     }
 
@@ -144,14 +169,20 @@ impl Ring {
         self.sync_ring();
     }
 
+    /// `add`: one that is not there is added.
     fn set_backend(
         &mut self,
         ip: IpAddr,
         tag: Option<&[u8]>,
         vhosts: Option<u32>,
+        add: bool,
     ) -> Result<(), OrderError> {
+        if let Some(vhosts) = vhosts.filter(|vhosts| *vhosts > MAX_VHOSTS) {
+            return Err(OrderError::TooManyVhosts(vhosts));
+        }
         let backends = self.director.backends();
-        if let Some(backend) = backends.find(ip) {
+        let before = if let Some(backend) = backends.find(ip) {
+            let before = backend.vhosts;
             if tag.is_some_and(|tag| tag != backends.tag_name(backend.tag)) {
                 return Err(OrderError::OtherTag(ip));
             }
@@ -159,35 +190,57 @@ impl Ring {
             if let Some(vhosts) = vhosts {
                 self.director.change_backends().set_vhosts(ip, vhosts)?;
             }
-        } else {
+            before
+        } else if add {
             self.director.change_backends().add(NewBackend {
                 ip,
                 name: None,
                 tag: tag.unwrap_or_default(),
                 vhosts: vhosts.unwrap_or(DEFAULT_VHOSTS),
             })?;
+            DEFAULT_VHOSTS
+        } else {
+            return Err(BackendError::Unknown(ip).into());
+        };
+        if let Some(vhosts) = vhosts {
+            let (from, to) = (before, vhosts);
+            self.say(Event::Ordered(Deed::Vhosts { ip, from, to }));
         }
         self.changed(ip);
         Ok(())
     }
 
     fn set_down(&mut self, ip: IpAddr, down: bool) -> Result<(), OrderError> {
+        let backend = self.director.backends().find(ip);
+        let backend = backend.ok_or(BackendError::Unknown(ip))?;
+        if backend.down == down {
+            return Ok(());
+        }
+        let (vhosts, since) = (backend.vhosts, backend.last_updown_change);
         self.changeable(ip)?;
         let when = self.now.wall;
         let backends = self.director.change_backends();
-        let changed = if down {
-            backends.down(ip, when)?
+        if down {
+            backends.down(ip, when)?;
         } else {
-            backends.up(ip, when)?
-        };
-        if changed {
-            self.changed(ip);
+            backends.up(ip, when)?;
         }
+        self.say(Event::Ordered(Deed::UpDown {
+            ip,
+            down,
+            vhosts,
+            since,
+        }));
+        self.changed(ip);
         Ok(())
     }
 
+    /// Forgets the users of a backend, and perhaps the backend itself; a change of it that is still on its
+    /// way does not matter then.
     pub(super) fn drop_backend(&mut self, ip: IpAddr, remove: bool) -> Result<(), OrderError> {
-        self.changeable(ip)?;
+        if self.director.backends().find(ip).is_none() {
+            return Err(BackendError::Unknown(ip).into());
+        }
         let own = self.own_origin();
         self.drop_host(ip, remove, own, None);
         Ok(())
@@ -225,16 +278,21 @@ impl Ring {
         }
         let own = self.own_origin();
         self.broadcast(&Command::Order(own, line), None);
-        self.outputs.push(Output::Kick(kick));
+        self.begin_kick(kick);
         Ok(())
     }
 
     fn add_director(&mut self, id: DirectorId) -> Result<(), OrderError> {
-        self.add_member(id)
+        if self.members.get(id).is_some_and(|member| !member.removed) {
+            return Ok(());
+        }
+        self.members
+            .add(id)
             .map_err(|_| OrderError::TooManyDirectors)?;
         if let Some(member) = self.members.get_mut(id) {
             member.removed = false;
         }
+        self.say(Event::Ordered(Deed::Added(id)));
         self.broadcast(&Command::Director(id), None);
         Ok(())
     }
@@ -242,6 +300,7 @@ impl Ring {
     fn remove_director(&mut self, id: DirectorId) -> Result<(), OrderError> {
         if id == self.members.me() {
             // The others leave us; nothing changes here before they do.
+            self.say(Event::Ordered(Deed::Removed(id)));
             self.broadcast(&Command::DirectorRemove(id), None);
             self.sync_ring();
             return Ok(());
@@ -249,6 +308,7 @@ impl Ring {
         if !self.members.remove(id) {
             return Err(OrderError::UnknownDirector);
         }
+        self.say(Event::Ordered(Deed::Removed(id)));
         self.member_removed(id, None);
         Ok(())
     }

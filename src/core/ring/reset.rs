@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::{Event, Ring, Table};
+use super::{Event, OrderError, RequestError, Ring, Table, Ticket};
+use crate::core::backends::BackendError;
 use crate::core::moves::{Begin, Old};
 use crate::core::users::{SHARDS, shard_of};
 use crate::core::{BackendSlot, Mono, UserKey};
@@ -13,14 +14,14 @@ use crate::core::{BackendSlot, Mono, UserKey};
 /// milliseconds in which the ring has to wait.
 const SHARDS_PER_TURN: usize = 16;
 
-/// A bulk reset, for as long as the process lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResetId(u64);
+/// Most bulk resets at a time. An operator runs one; each holds the users of a shard.
+pub(super) const MAX_RESETS: usize = 16;
 
 /// One under way.
 #[derive(Debug)]
 pub(super) struct Reset {
-    id: ResetId,
+    /// Whom to answer.
+    ticket: Ticket,
     /// Backends whose users are still to be looked at, the first one just now.
     hosts: VecDeque<IpAddr>,
     /// Most users that move at a time, those of others included.
@@ -37,42 +38,38 @@ pub(super) struct Reset {
 }
 
 impl Ring {
-    /// Begins to move the users of a backend, or of all, to where they belong. `None`: there is no such
-    /// backend.
-    pub fn reset_users<T: Table>(
+    /// Begins to move the users of a backend, or of all, to where they belong. What is to be done now is
+    /// done at the end of the input.
+    pub(super) fn begin_reset(
         &mut self,
+        ticket: Ticket,
         host: Option<IpAddr>,
         max: usize,
-        now: super::Now,
-        table: &mut T,
-    ) -> Option<ResetId> {
-        self.now = now;
+    ) -> Result<(), RequestError> {
         let backends = self.director.backends();
         let hosts: VecDeque<IpAddr> = match host {
-            Some(ip) => [backends.find(ip)?.ip].into(),
+            Some(ip) if backends.find(ip).is_none() => {
+                return Err(OrderError::from(BackendError::Unknown(ip)).into());
+            }
+            Some(ip) => [ip].into(),
             None => backends.iter().map(|backend| backend.ip).collect(),
         };
-        self.last_reset += 1;
-        let id = ResetId(self.last_reset);
+        if self.resets.len() == MAX_RESETS {
+            return Err(RequestError::Busy);
+        }
         let count = hosts.len();
         self.resets.push(Reset {
-            id,
+            ticket,
             hosts,
             max: max.max(1),
             shard: 0,
             found: Vec::new(),
             stranded: false,
             moved: 0,
-            begun: now.mono,
+            begun: self.now.mono,
             count,
         });
-        self.settle(table);
-        Some(id)
-    }
-
-    /// Whether a reset has looked at all its users. Some may be moving still.
-    pub fn is_reset_over(&self, id: ResetId) -> bool {
-        self.resets.iter().all(|reset| reset.id != id)
+        Ok(())
     }
 
     /// A turn of every reset.
@@ -81,19 +78,31 @@ impl Ring {
         if !self.standing.synced {
             return;
         }
+        let mut shards = SHARDS_PER_TURN;
         for mut reset in std::mem::take(&mut self.resets) {
-            if self.reset_some(&mut reset, table) {
+            if self.reset_some(&mut reset, &mut shards, table) {
                 let took = self.now.mono.since(reset.begun);
                 self.say(Event::ResetOver(reset.moved, reset.count, took));
+                self.answer(reset.ticket, Ok(()));
             } else {
                 self.resets.push(reset);
             }
         }
+        if !self.resets.is_empty() {
+            // Another one comes first in the next turn.
+            self.resets.rotate_left(1);
+        }
     }
 
-    /// `true`: it is over.
-    fn reset_some<T: Table>(&mut self, reset: &mut Reset, table: &mut T) -> bool {
-        for _ in 0..SHARDS_PER_TURN {
+    /// Looks through so many shards at most. `true`: it is over.
+    fn reset_some<T: Table>(
+        &mut self,
+        reset: &mut Reset,
+        shards: &mut usize,
+        table: &mut T,
+    ) -> bool {
+        while *shards > 0 {
+            *shards -= 1;
             let Some(&host) = reset.hosts.front() else {
                 return true;
             };

@@ -15,6 +15,8 @@ pub(super) struct Round {
     pub seq: u32,
     /// When it began.
     begun: Mono,
+    /// How long the last one took that came home, nanoseconds.
+    pub took: u64,
     /// A batch of lines is being worked on: their one SYNC comes after the last of them.
     pub frozen: bool,
     /// A SYNC is due after the batch.
@@ -34,6 +36,7 @@ impl Round {
         Round {
             seq: 0,
             begun: now,
+            took: 0,
             frozen: false,
             pending: false,
             resend_at: None,
@@ -59,6 +62,10 @@ impl Ring {
         self.director.mark_backends().all_synced();
         self.arm_preferred();
         self.stale = true;
+        self.answer_done();
+        if !self.resets.is_empty() {
+            self.timers.reset = Some(self.now.mono);
+        }
     }
 
     pub(super) fn become_unsynced(&mut self) {
@@ -196,6 +203,7 @@ impl Ring {
                     self.stale = true;
                 }
                 if !self.standing.synced || !self.standing.handshaked {
+                    self.round.took = self.now.mono.since(self.round.begun);
                     self.become_synced();
                 }
             }

@@ -12,6 +12,8 @@ use crate::core::{DelayReason, TagId};
 
 mod connections;
 mod history;
+mod reports;
+mod requests;
 mod rings;
 mod scripted;
 mod traps;
@@ -49,6 +51,7 @@ pub(super) struct Node {
     pub(super) events: Vec<Event>,
     pub(super) kicks: Vec<Kick>,
     pub(super) wakes: Vec<UserKey>,
+    pub(super) answers: Vec<(Ticket, Answer)>,
 }
 
 pub(super) struct World {
@@ -97,6 +100,8 @@ pub(super) fn limits(node: usize) -> Limits {
         ping_idle: 30 * Mono::SECOND,
         ping_max: 60 * Mono::SECOND,
         kick_delay: 2 * Mono::SECOND,
+        max_parallel_moves: 100,
+        max_parallel_kicks: 100,
         output_buffer: 10 << 20,
         flush_script: false,
         tls: Tls::Off,
@@ -126,6 +131,7 @@ impl World {
                 events: Vec::new(),
                 kicks: Vec::new(),
                 wakes: Vec::new(),
+                answers: Vec::new(),
             });
         }
         world
@@ -174,9 +180,14 @@ impl World {
     pub(super) fn order(&mut self, node: usize, order: Order) -> Result<(), OrderError> {
         let now = self.now();
         let Node { ring, users, .. } = &mut self.nodes[node];
-        let done = ring.order(order, now, users);
+        let done = ring.order(&order, now, users);
         self.settle();
         done
+    }
+
+    pub(super) fn request(&mut self, node: usize, ticket: u64, request: &Request) {
+        self.input(node, Input::Request(Ticket(ticket), request));
+        self.settle();
     }
 
     /// Carries out everything until nothing more happens.
@@ -198,9 +209,13 @@ impl World {
                 Output::Dial(conn, to) => self.dial(node, conn, to),
                 Output::Close(conn, rest) => self.close(node, conn, &rest),
                 Output::Kick(kick) => {
-                    if let Kick::Moved(key) = kick {
-                        self.input(node, Input::Kicked(key));
-                    }
+                    self.input(
+                        node,
+                        match kick {
+                            Kick::Moved(key) => Input::Kicked(key),
+                            _ => Input::KickOver,
+                        },
+                    );
                     self.nodes[node].kicks.push(kick);
                 }
                 Output::Wake(key) => self.nodes[node].wakes.push(key),
@@ -210,6 +225,7 @@ impl World {
                     }
                     self.nodes[node].events.push(event);
                 }
+                Output::Answer(ticket, answer) => self.nodes[node].answers.push((ticket, answer)),
                 Output::Secure(conn) => self.secure(node, conn),
                 Output::AbortKick(_) | Output::AbortFlush(_) | Output::Flush(_) => {}
             }
@@ -358,6 +374,21 @@ impl World {
                 "node {node}: {standing:?}"
             );
         }
+    }
+}
+
+impl Ring {
+    /// Carries out an order whether or not it would have to wait.
+    pub(super) fn order<T: Table>(
+        &mut self,
+        order: &Order,
+        now: Now,
+        table: &mut T,
+    ) -> Result<(), OrderError> {
+        self.now = now;
+        let done = self.carry_out_order(order, table);
+        self.settle(table);
+        done
     }
 }
 

@@ -36,6 +36,7 @@ impl Ring {
             self.round.resend_at,
             self.weak.front().map(|&(at, _)| at),
             self.moves.next_deadline(),
+            self.requests.next_deadline(),
         ];
         conns.chain(own).flatten().min()
     }
@@ -80,6 +81,7 @@ impl Ring {
         }
         self.give_up_confirmations(table);
         self.moves_tick(table);
+        self.give_up_requests();
     }
 
     fn connection_due(&mut self, id: ConnId, due: Due) {

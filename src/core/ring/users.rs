@@ -55,8 +55,15 @@ impl Ring {
             stamp: Some(Wall(user.time.into())),
             weak: user.weak,
         };
+        self.count_users(id, 1);
         let sender = self.conns.director(id);
         self.hear(&said, sender, table);
+    }
+
+    fn count_users(&mut self, id: ConnId, users: usize) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.tally.users += users as u64;
+        }
     }
 
     /// `UU`.
@@ -66,6 +73,7 @@ impl Ring {
         users: &HandUsers<'_>,
         table: &mut T,
     ) {
+        self.count_users(id, users.len());
         let sender = self.conns.director(id);
         for (hash, time) in users.iter() {
             let said = Said {
@@ -203,7 +211,7 @@ impl Ring {
             except: winner,
         };
         self.broadcast(&Command::Order(origin, order), None);
-        self.outputs.push(Output::Kick(Kick::Hash(hash, winner)));
+        self.begin_kick(Kick::Hash(hash, winner));
     }
 
     fn host_of(&self, entry: &Entry) -> Option<IpAddr> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::secure::Tuning;
 use super::tls::Certificates;
-use crate::core::ring::{ConnId, Input, Now, Output, Ring, Standing, Table};
+use crate::core::ring::{ConnId, Input, Now, Output, Report, Ring, Standing, Table};
 use crate::core::snapshot::Snapshot;
 use crate::core::users::Shard;
 use crate::core::{Mono, Refusal};
@@ -39,6 +39,9 @@ pub trait Machine {
 
     /// One line for the log.
     fn summary(&self) -> String;
+
+    /// The rows of DIRECTOR-LIST.
+    fn report(&self, now: Now) -> Report;
 }
 
 /// The user table and the snapshot, as the machine is given them.
@@ -152,5 +155,9 @@ impl Machine for Driver {
             who(self.ring.left()),
             who(self.ring.right()),
         )
+    }
+
+    fn report(&self, now: Now) -> Report {
+        self.ring.report(now)
     }
 }

@@ -38,7 +38,7 @@ use conn::{Conn, Stage};
 pub use driver::{Driver, Machine};
 use log::Log;
 pub use secure::Tuning;
-use serve::Message;
+use serve::{Message, Replies, Reply};
 
 use super::clock;
 use super::cores::Cores;
@@ -86,6 +86,7 @@ pub struct RingIo<M> {
     notes: Arc<Notes>,
     cores: Arc<Cores>,
     mailbox: Arc<Mailbox<Message>>,
+    replies: Arc<Replies>,
     epoll: Epoll,
     /// By the numbers that control gives them.
     listeners: BTreeMap<usize, OwnedFd>,
@@ -126,6 +127,7 @@ impl<M: Machine> RingIo<M> {
         notes: Arc<Notes>,
         cores: Arc<Cores>,
         mailbox: Arc<Mailbox<Message>>,
+        replies: Arc<Replies>,
     ) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(notes.as_fd(), NOTES, Interest::Readable)?;
@@ -136,6 +138,7 @@ impl<M: Machine> RingIo<M> {
             notes,
             cores,
             mailbox,
+            replies,
             epoll,
             listeners: BTreeMap::new(),
             accept_again: None,
@@ -394,6 +397,9 @@ impl<M: Machine> RingIo<M> {
             // Both were answered at once.
             Output::AbortKick(_) | Output::AbortFlush(_) => {}
             Output::Wake(key) => self.woken.push(key),
+            Output::Answer(ticket, answer) => {
+                self.replies.send((ticket, Reply::Answer(answer)));
+            }
             Output::Event(event) => self.log.event(&event, self.now.mono),
         }
     }
@@ -427,9 +433,10 @@ impl<M: Machine> RingIo<M> {
     fn kick(&mut self, kick: Kick) {
         let text = || format!("sessions are not ended, there is no kick socket yet: {kick:?}");
         self.log.line(Level::Warning, "kick", self.now.mono, text);
-        if let Kick::Moved(key) = kick {
-            self.answers.push_back(Input::Kicked(key));
-        }
+        self.answers.push_back(match kick {
+            Kick::Moved(key) => Input::Kicked(key),
+            Kick::Hash(..) | Kick::User(_) | Kick::Alt(..) => Input::KickOver,
+        });
     }
 
     /// Writes what waits, once to each connection. False: nothing did.

@@ -13,7 +13,7 @@ use crossbeam::channel::{Sender, bounded};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::{Driver, Machine, RingIo, Tuning};
-use crate::core::ring::Input;
+use crate::core::ring::{Answer, Input, Report, Request, Ticket};
 use crate::shell::clock;
 use crate::shell::cores::Cores;
 use crate::shell::epoll::Events;
@@ -28,6 +28,18 @@ const FAILED_PAUSE: u64 = 100_000_000;
 /// How long the summary is waited for.
 const SUMMARY_LIMIT: Duration = Duration::from_secs(1);
 
+/// What the ring tells those who asked, by their tickets.
+pub type Replies = Mailbox<(Ticket, Reply)>;
+
+/// The reply to one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// To [`Message::Request`]: now or later, unless the process ends before.
+    Answer(Answer),
+    /// To [`Message::Report`]: at once.
+    Report(Report),
+}
+
 /// A message to the thread of the ring.
 pub enum Message {
     /// Accept from this listener, to be called by this number.
@@ -38,6 +50,10 @@ pub enum Message {
     StopListening,
     /// Tell the machine.
     Input(Input<'static>),
+    /// An operator asks for something.
+    Request(Ticket, Request),
+    /// An operator asks how the ring is.
+    Report(Ticket),
     /// After a reload.
     Tune(Tuning),
     /// Send a line for the log.
@@ -54,7 +70,8 @@ pub struct RingThread {
 }
 
 impl RingThread {
-    /// Starts it on a CPU. The machine is told nothing yet.
+    /// Starts it on a CPU. The machine is told nothing yet. What operators asked for is replied to in
+    /// `replies`.
     ///
     /// # Errors
     /// Out of descriptors or threads.
@@ -62,11 +79,12 @@ impl RingThread {
         driver: Driver,
         notes: Arc<Notes>,
         cores: Arc<Cores>,
+        replies: Arc<Replies>,
         cpu: usize,
     ) -> Result<RingThread, StartError> {
         let own: IpAddr = driver.ring().members().me().ip;
         let mailbox = Arc::new(Mailbox::new()?);
-        let ring = RingIo::new(driver, own, notes, cores, Arc::clone(&mailbox))?;
+        let ring = RingIo::new(driver, own, notes, cores, Arc::clone(&mailbox), replies)?;
         // No registered buffers: they are for files, and are charged to the locked memory.
         let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name("ring")
@@ -100,6 +118,11 @@ impl RingThread {
     /// Something has happened.
     pub fn feed(&self, input: Input<'static>) {
         self.mailbox.send(Message::Input(input));
+    }
+
+    /// Where anybody may leave messages for it.
+    pub fn mailbox(&self) -> Arc<Mailbox<Message>> {
+        Arc::clone(&self.mailbox)
     }
 
     /// After a reload.
@@ -152,6 +175,13 @@ impl<M: Machine> RingIo<M> {
                 Message::Unlisten(number) => self.unlisten(number),
                 Message::StopListening => self.stop_listening(),
                 Message::Input(input) => self.handle(input),
+                Message::Request(ticket, request) => {
+                    self.handle(Input::Request(ticket, &request));
+                }
+                Message::Report(ticket) => {
+                    let report = self.machine.report(self.now);
+                    self.replies.send((ticket, Reply::Report(report)));
+                }
                 Message::Tune(tuning) => self.machine.tune(tuning),
                 Message::Summary(sender) => {
                     // A full or closed channel means that nobody waits for the answer any more.

@@ -7,10 +7,11 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
-use crate::core::ring::Flush;
+use crate::core::ring::{Answer, Flush, Order, Report, Request, Ticket};
 use crate::core::users::SHARDS;
 use crate::core::{TagId, UserHash};
 use crate::shell::cores::Message as News;
+use crate::wire::admin::{DirectorRow, RingStatus};
 
 const OWN: &str = "127.0.0.1";
 
@@ -27,7 +28,9 @@ enum Told {
     Note(UserKey),
     NotesLost(usize),
     Kicked(UserKey),
+    KickOver,
     Flushed(UserKey, FlushResult),
+    Asked(Ticket, Request),
     Left,
     Other,
 }
@@ -63,7 +66,9 @@ impl Machine for Script {
             Input::Note(key) => Told::Note(key),
             Input::NotesLost(shard) => Told::NotesLost(shard),
             Input::Kicked(key) => Told::Kicked(key),
+            Input::KickOver => Told::KickOver,
             Input::Flushed(key, result) => Told::Flushed(key, result),
+            Input::Request(ticket, request) => Told::Asked(ticket, request.clone()),
             Input::Leave => Told::Left,
             Input::Secured(_) | Input::Start | Input::Swept => Told::Other,
         };
@@ -104,6 +109,22 @@ impl Machine for Script {
     fn summary(&self) -> String {
         format!("told: {}", self.told.len())
     }
+
+    fn report(&self, _: Now) -> Report {
+        vec![row()]
+    }
+}
+
+fn row() -> DirectorRow {
+    DirectorRow::Ourselves {
+        director: DirectorId {
+            ip: OWN.parse().unwrap(),
+            port: 9090,
+        },
+        last_failed: 0,
+        ring: RingStatus::Synced,
+        sync_ms: 3,
+    }
 }
 
 struct Rig {
@@ -111,6 +132,7 @@ struct Rig {
     notes: Arc<Notes>,
     cores: Arc<Cores>,
     mailbox: Arc<Mailbox<Message>>,
+    replies: Arc<Replies>,
     events: Events,
 }
 
@@ -119,6 +141,7 @@ impl Rig {
         let notes = Arc::new(Notes::new().unwrap());
         let cores = Arc::new(Cores::new(2, 100).unwrap());
         let mailbox = Arc::new(Mailbox::new().unwrap());
+        let replies = Arc::new(Replies::new().unwrap());
         let own = OWN.parse().unwrap();
         let io = RingIo::new(
             Script::default(),
@@ -126,12 +149,14 @@ impl Rig {
             Arc::clone(&notes),
             Arc::clone(&cores),
             Arc::clone(&mailbox),
+            Arc::clone(&replies),
         );
         let mut rig = Rig {
             io: io.unwrap(),
             notes,
             cores,
             mailbox,
+            replies,
             events: Events::default(),
         };
         rig.poke();
@@ -406,7 +431,9 @@ fn kicks_and_flush_scripts_are_answered_while_nothing_can_carry_them_out() {
     let mut rig = Rig::new();
     rig.output(Output::Kick(Kick::Moved(user(7))));
     assert!(rig.told(&Told::Kicked(user(7))));
+    assert!(!rig.told(&Told::KickOver));
     rig.output(Output::Kick(Kick::User(b"joe".to_vec())));
+    assert!(rig.told(&Told::KickOver));
     rig.output(Output::AbortKick(user(7)));
     rig.output(Output::Flush(Flush {
         key: user(8),
@@ -416,6 +443,29 @@ fn kicks_and_flush_scripts_are_answered_while_nothing_can_carry_them_out() {
         new: OWN.parse().unwrap(),
     }));
     assert!(rig.told(&Told::Flushed(user(8), FlushResult::Failed)));
+}
+
+#[test]
+fn operators_are_replied_to_by_their_tickets() {
+    let mut rig = Rig::new();
+    let request = Request::Order(Order::KickUser(b"joe".to_vec()));
+    let (first, second) = (Ticket(1), Ticket(2));
+    rig.mailbox.send(Message::Request(first, request.clone()));
+    rig.until_told(&Told::Asked(first, request));
+    rig.mailbox.send(Message::Report(second));
+    rig.quiet();
+    let readable = |rig: &Rig| {
+        let mut fds = [PollFd::new(rig.replies.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap()
+    };
+    assert_eq!(readable(&rig), 1);
+    // Who waits is not passed by, but lists wait for nobody.
+    let listed = (second, Reply::Report(vec![row()]));
+    assert_eq!(rig.replies.take(), [listed]);
+    assert_eq!(readable(&rig), 0);
+    rig.output(Output::Answer(first, Answer::Done));
+    let done = (first, Reply::Answer(Answer::Done));
+    assert_eq!(rig.replies.take(), [done]);
 }
 
 #[test]

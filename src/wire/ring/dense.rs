@@ -69,6 +69,11 @@ impl<'a> HandUsers<'a> {
         true
     }
 
+    /// Number of users.
+    pub fn len(&self) -> usize {
+        self.packed.len() / USER
+    }
+
     /// Whether there is no user.
     pub fn is_empty(&self) -> bool {
         self.packed.is_empty()

@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use homing::core::ring::{ConnId, FlushResult, Input, Kick, Now, Order, Output, Tls};
+use homing::core::ring::{ConnId, FlushResult, Input, Kick, Now, Order, Output, Request, Tls};
 use homing::core::users::Decision;
 use homing::core::{Mono, TagId, UserKey, Wall};
 use homing::wire::ring::{DirectorId, Role};
@@ -55,6 +55,7 @@ struct World {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Kicked(UserKey),
+    KickOver,
     Flushed(UserKey),
 }
 
@@ -208,15 +209,19 @@ impl World {
             7 => Order::KickUser(b"somebody".to_vec()),
             _ => {
                 self.note(|| format!("{node} resets all users"));
+                let reset = Request::ResetUsers {
+                    host: None,
+                    max: Some(2),
+                };
                 if let Some(machine) = &mut self.nodes[node] {
-                    machine.reset(None, 2, now);
+                    machine.request(&reset, now);
                 }
                 return;
             }
         };
         self.note(|| format!("{node} order {order:?}"));
         if let Some(machine) = &mut self.nodes[node] {
-            let _ = machine.order(order, now);
+            machine.request(&Request::Order(order), now);
         }
     }
 
@@ -267,7 +272,8 @@ impl World {
                         .retain(|it| *it != (node, Answer::Flushed(key)));
                 }
                 Output::Event(event) => self.note(|| format!("{node}: {event}")),
-                Output::Kick(_) | Output::Wake(_) => {}
+                Output::Kick(_) => self.answers.push((node, Answer::KickOver)),
+                Output::Wake(_) | Output::Answer(..) => {}
             }
         }
         any
@@ -426,6 +432,7 @@ impl World {
                 any = true;
                 match answer {
                     Answer::Kicked(key) => self.happens(node, Input::Kicked(key)),
+                    Answer::KickOver => self.happens(node, Input::KickOver),
                     Answer::Flushed(key) => {
                         self.happens(node, Input::Flushed(key, FlushResult::Succeeded));
                     }

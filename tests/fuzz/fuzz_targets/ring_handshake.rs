@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use homing::core::ring::{ConnId, FlushResult, Input, Kick, Now, Order, Output, Tls};
+use homing::core::ring::{ConnId, FlushResult, Input, Kick, Now, Order, Output, Request, Tls};
 use homing::core::{Mono, TagId, UserKey, Wall};
 use homing::wire::ring::{
     Command, DirectorId, HOMING, HandUser, HandUsers, Hash, Host, Load, Order as Line, Origin,
@@ -148,7 +148,7 @@ impl World<'_> {
                 Output::AbortKick(key) => self.kicks.retain(|&other| other != key),
                 Output::Flush(flush) => self.flushes.push(flush.key),
                 Output::AbortFlush(key) => self.flushes.retain(|&other| other != key),
-                Output::Kick(_) | Output::Wake(_) | Output::Event(_) => {}
+                Output::Kick(_) | Output::Wake(_) | Output::Event(_) | Output::Answer(..) => {}
             }
         }
     }
@@ -217,14 +217,27 @@ impl World<'_> {
             } else {
                 FlushResult::Failed
             };
-            self.happens(Input::Flushed(key, result));
+            return self.happens(Input::Flushed(key, result));
         }
+        let now = self.now();
+        self.machine.kick_over(now);
     }
 
     fn order(&mut self) {
         let host = self.host();
         let now = self.now();
-        let order = match self.script.below(12) {
+        let order = match self.script.below(16) {
+            12 => Order::UpdateBackend {
+                ip: host,
+                tag: self.script.bool().then(|| self.script.bytes().to_vec()),
+                vhosts: self.script.bool().then(|| self.script.below(200) as u32),
+            },
+            13 => Order::RemoveDirectorAt(self.director().ip),
+            14 => return self.machine.request(&Request::ForgetAll, now),
+            15 => {
+                let kick = Request::KickNoWait(Order::KickUser(self.name()));
+                return self.machine.request(&kick, now);
+            }
             0 => Order::SetBackend {
                 ip: host,
                 tag: self.script.bool().then(|| self.script.bytes().to_vec()),
@@ -242,10 +255,13 @@ impl World<'_> {
             10 => Order::RemoveDirector(self.director()),
             _ => {
                 let (host, max) = (self.script.bool().then_some(host), self.script.below(4));
-                return self.machine.reset(host, max, now);
+                let max = Some(max);
+                return self
+                    .machine
+                    .request(&Request::ResetUsers { host, max }, now);
             }
         };
-        let _ = self.machine.order(order, now);
+        self.machine.request(&Request::Order(order), now);
     }
 
     /// A text that is sometimes too long for a line.

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use homing::core::director::{Config, Director, Seed};
-use homing::core::ring::{ConnId, Input, Limits, Now, Order, OrderError, Output, Ring, Table, Tls};
+use homing::core::ring::{
+    ConnId, Input, Kick, Limits, MAX_REQUESTS, Now, Output, Request, Ring, Table, Ticket, Tls,
+};
 use homing::core::snapshot::Snapshot;
 use homing::core::user_hash::Template;
 use homing::core::users::{Decision, Note, SHARDS, Shard, shard_of};
@@ -14,11 +16,14 @@ use homing::wire::ring::{DirectorId, Role};
 
 use crate::Reader;
 
-/// Those of the defaults, but for a buffer that a fuzzer can fill and a flush script.
+/// Those of the defaults, but for a buffer and a number of kicks that a fuzzer can fill, and a flush
+/// script.
 pub const LIMITS: Limits = Limits {
     ping_idle: 30 * Mono::SECOND,
     ping_max: 60 * Mono::SECOND,
     kick_delay: 2 * Mono::SECOND,
+    max_parallel_moves: 100,
+    max_parallel_kicks: 2,
     output_buffer: 32 << 10,
     flush_script: true,
     tls: Tls::Off,
@@ -86,6 +91,11 @@ pub struct Machine {
     pub ring: Ring,
     users: Users,
     readers: BTreeMap<ConnId, Reader>,
+    /// Requests that were not answered.
+    asked: BTreeSet<Ticket>,
+    tickets: u64,
+    /// Kicks that are not carried out.
+    kicks: usize,
 }
 
 impl Machine {
@@ -121,6 +131,9 @@ impl Machine {
                 touched: BTreeSet::new(),
             },
             readers: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            tickets: 0,
+            kicks: 0,
         }
     }
 
@@ -139,7 +152,7 @@ impl Machine {
             _ => {}
         }
         self.ring.handle(input, now, &mut self.users);
-        self.check();
+        self.check(now);
     }
 
     /// TLS has begun. What was written before is read, and then both sides begin anew.
@@ -156,23 +169,20 @@ impl Machine {
         self.handle(Input::Secured(conn), now);
     }
 
-    /// An operator has the users of a backend, or of all, moved to where they belong.
-    pub fn reset(&mut self, host: Option<IpAddr>, max: usize, now: Now) {
-        let begun = self.ring.reset_users(host, max, now, &mut self.users);
-        if let Some(id) = begun {
-            let _ = self.ring.is_reset_over(id);
-        }
-        self.check();
+    /// An operator asks for something.
+    pub fn request(&mut self, request: &Request, now: Now) {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.asked.insert(ticket);
+        self.handle(Input::Request(ticket, request), now);
     }
 
-    /// An operator orders something.
-    ///
-    /// # Errors
-    /// See [`Ring::order`].
-    pub fn order(&mut self, order: Order, now: Now) -> Result<(), OrderError> {
-        let done = self.ring.order(order, now, &mut self.users);
-        self.check();
-        done
+    /// A kick has been carried out, if one is under way.
+    pub fn kick_over(&mut self, now: Now) {
+        if self.kicks > 0 {
+            self.kicks -= 1;
+            self.handle(Input::KickOver, now);
+        }
     }
 
     /// What the driver must do. What is closed has had its last words read.
@@ -185,6 +195,11 @@ impl Machine {
                         reader.read(rest);
                     }
                 }
+                Output::Answer(ticket, _) => {
+                    assert!(self.asked.remove(ticket), "each is answered once");
+                }
+                Output::Kick(Kick::Moved(_)) => {}
+                Output::Kick(_) => self.kicks += 1,
                 Output::Event(event) => assert!(!event.to_string().contains('\n')),
                 _ => {}
             }
@@ -257,11 +272,13 @@ impl Machine {
     }
 
     /// What must be so after every input; the machine checks its own invariants besides.
-    fn check(&mut self) {
+    fn check(&mut self, now: Now) {
         let most = LIMITS.output_buffer + SLACK;
         for (conn, bytes) in self.ring.unwritten() {
             assert!(bytes.len() <= most, "{} bytes for {conn:?}", bytes.len());
         }
+        assert!(self.ring.report(now).len() >= self.ring.members().iter().len());
+        assert!(self.asked.len() <= MAX_REQUESTS + 64, "S7");
         let directors = self.ring.members().iter().len();
         assert!(self.readers.len() <= MOST_CONNS + 4 * directors, "S7");
     }

@@ -1,6 +1,7 @@
 //! Rings of our own: they come together, agree, and mend themselves.
 
 use super::*;
+use crate::core::backends::BackendError;
 
 fn ring(nodes: usize) -> World {
     let mut world = World::new(nodes, 3);
@@ -344,15 +345,18 @@ fn a_backend_is_emptied_a_few_users_at_a_time() {
         )
         .unwrap();
     world.pass(1);
-    let now = world.now();
-    let Node { ring, users, .. } = &mut world.nodes[0];
-    let reset = ring.reset_users(Some(from), 10, now, users).unwrap();
-    assert_eq!(ring.reset_users(Some(backend(99)), 10, now, users), None);
-    world.settle();
+    let reset = |host| Request::ResetUsers {
+        host: Some(host),
+        max: Some(10),
+    };
+    world.request(0, 1, &reset(from));
+    let unknown = OrderError::Backend(BackendError::Unknown(backend(99)));
+    world.request(0, 2, &reset(backend(99)));
+    let refused = Answer::Failed(RequestError::Order(unknown));
+    assert_eq!(world.nodes[0].answers, [(Ticket(2), refused)]);
     assert!(there(&world, 0) <= before - 10 && there(&world, 0) > 0);
-    assert!(!world.nodes[0].ring.is_reset_over(reset));
     world.pass(100);
-    assert!(world.nodes[0].ring.is_reset_over(reset));
+    assert_eq!(world.nodes[0].answers[1..], [(Ticket(1), Answer::Done)]);
     for node in 0..3 {
         assert_eq!(there(&world, node), 0);
     }
@@ -369,12 +373,13 @@ fn users_without_a_usable_backend_are_forgotten_everywhere() {
         world.order(0, Order::Down(backend(n))).unwrap();
         world.pass(1);
     }
-    let now = world.now();
-    let Node { ring, users, .. } = &mut world.nodes[0];
-    let reset = ring.reset_users(None, 1000, now, users).unwrap();
-    world.settle();
+    let all = Request::ResetUsers {
+        host: None,
+        max: None,
+    };
+    world.request(0, 1, &all);
     world.pass(40);
-    assert!(world.nodes[0].ring.is_reset_over(reset));
+    assert_eq!(world.nodes[0].answers, [(Ticket(1), Answer::Done)]);
     assert_eq!(world.nodes[0].kicks.len(), 50);
     for node in 0..3 {
         assert!((1..=50).all(|hash| world.home(node, hash * 80_000_023).is_none()));

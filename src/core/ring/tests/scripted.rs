@@ -58,6 +58,7 @@ pub(super) struct Scripted {
     pub(super) events: Vec<Event>,
     pub(super) kicks: Vec<Kick>,
     pub(super) wakes: Vec<UserKey>,
+    pub(super) answers: Vec<(u64, Answer)>,
     pub(super) flushes: Vec<Flush>,
     pub(super) aborted: usize,
 }
@@ -119,6 +120,7 @@ impl Scripted {
             events: Vec::new(),
             kicks: Vec::new(),
             wakes: Vec::new(),
+            answers: Vec::new(),
             flushes: Vec::new(),
             aborted: 0,
         }
@@ -150,9 +152,18 @@ impl Scripted {
 
     pub(super) fn order(&mut self, order: Order) -> Result<(), OrderError> {
         let now = self.now();
-        let done = self.ring.order(order, now, &mut self.users);
+        let done = self.ring.order(&order, now, &mut self.users);
         self.pump();
         done
+    }
+
+    pub(super) fn ask(&mut self, ticket: u64, request: &Request) {
+        self.input(Input::Request(Ticket(ticket), request));
+    }
+
+    /// What was answered since the last look.
+    pub(super) fn answered_to(&mut self) -> Vec<(u64, Answer)> {
+        std::mem::take(&mut self.answers)
     }
 
     fn pump(&mut self) {
@@ -191,6 +202,7 @@ impl Scripted {
             Output::Kick(kick) => self.kicks.push(kick),
             Output::Wake(key) => self.wakes.push(key),
             Output::Event(event) => self.events.push(event),
+            Output::Answer(ticket, answer) => self.answers.push((ticket.0, answer)),
             Output::Flush(flush) => self.flushes.push(flush),
             Output::AbortKick(_) | Output::AbortFlush(_) => self.aborted += 1,
             Output::Secure(_) => panic!("TLS is off"),
@@ -358,9 +370,14 @@ impl Scripted {
 
     /// Our SYNC to the right comes home over the left.
     pub(super) fn round(&mut self, left: ConnId, right: ConnId) {
+        self.round_begun(left, right);
+        assert!(self.ring.standing().synced, "our SYNC is home");
+    }
+
+    /// The same, after which another one may begin.
+    pub(super) fn round_begun(&mut self, left: ConnId, right: ConnId) {
         let sync = self.own_sync(right).expect("a SYNC went out");
         self.say(left, &sync);
-        assert!(self.ring.standing().synced, "our SYNC is home");
     }
 
     pub(super) fn is_closed(&self, conn: ConnId) -> bool {
