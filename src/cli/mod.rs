@@ -1,5 +1,6 @@
 //! The command line: one module per command.
 
+mod admin;
 mod demo;
 mod log;
 mod ring;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::log::{self, Level};
-use super::{RunArgs, refuse, ring};
+use super::{RunArgs, admin, refuse, ring};
 use crate::settings::network::SystemNetwork;
 use crate::settings::table;
 use crate::settings::{
@@ -182,10 +182,14 @@ fn start(
     drop_privileges(&settings)?;
     let source = control_source(None)?;
     let (tier, driver) = start_tier(&settings, &report.cpus)?;
-    let mut ring_listeners = Vec::new();
+    let (mut ring_listeners, mut admin_listeners) = (Vec::new(), Vec::new());
     for bound in handed {
         match bound.kind {
             ListenerKind::Ring => ring_listeners.push(bound.fd),
+            ListenerKind::Admin => {
+                let gate = admin::gate(&settings, &bound.place);
+                admin_listeners.push((bound.fd, gate));
+            }
             kind => drop(tier.listen(bound.fd, kind, bound.is_fifo)),
         }
     }
@@ -193,6 +197,7 @@ fn start(
         tier,
         driver,
         ring_listeners,
+        admin_listeners,
         source,
         keeper: Some(keeper),
         kept,
@@ -237,13 +242,16 @@ fn start_service(
         .map_err(|error| Refused::config(error.to_string()))?;
     let source = control_source(Some(service.death_watch))?;
     let (tier, driver) = start_tier(&settings, &report.cpus)?;
-    let mut ring_listeners = Vec::new();
+    let (mut ring_listeners, mut admin_listeners) = (Vec::new(), Vec::new());
     for listener in service.listeners {
-        let name = &listener.name;
         match listener.kind {
-            ListenerKind::Admin | ListenerKind::Http => {
-                let kind = kind_name(listener.kind);
-                tracing::warn!("listener {name}: {kind} is not served by this version, closed");
+            ListenerKind::Http => {
+                let name = &listener.name;
+                tracing::warn!("listener {name}: http is not served by this version, closed");
+            }
+            ListenerKind::Admin => {
+                let gate = admin::gate(&settings, &listener.place);
+                admin_listeners.push((listener.fd, gate));
             }
             ListenerKind::Ring => ring_listeners.push(listener.fd),
             kind => drop(tier.listen(listener.fd, kind, listener.is_fifo)),
@@ -262,6 +270,7 @@ fn start_service(
         tier,
         driver,
         ring_listeners,
+        admin_listeners,
         source,
         keeper: None,
         kept: Vec::new(),
@@ -288,7 +297,7 @@ fn only_what_is_served(settings: &Settings) -> Result<(), Refused> {
     let unserved = settings
         .listeners
         .iter()
-        .find(|listener| matches!(listener.kind, ListenerKind::Admin | ListenerKind::Http));
+        .find(|listener| listener.kind == ListenerKind::Http);
     match unserved {
         None => Ok(()),
         Some(listener) => Err(Refused::config(format!(

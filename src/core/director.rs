@@ -8,7 +8,7 @@ use super::backends::{BackendError, Backends, NewBackend};
 use super::hash_ring::HashRing;
 use super::ip_text::ip_text;
 use super::lookup::suffix;
-use super::snapshot::{BackendView, Snapshot, Standing, TagIds, tag_ids};
+use super::snapshot::{BackendState, BackendView, Snapshot, Standing, TagIds, tag_ids};
 use super::user_hash::Template;
 use super::users::Expiry;
 
@@ -147,6 +147,12 @@ impl Director {
             views[usize::from(backend.slot.0)] = Some(BackendView {
                 ip: backend.ip,
                 suffix,
+                shown: BackendState {
+                    tag: backend.tag,
+                    vhosts: backend.vhosts,
+                    down: backend.down,
+                    last_updown_change: backend.last_updown_change,
+                },
             });
         }
         let rings = self.backends.rings();

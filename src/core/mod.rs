@@ -48,11 +48,11 @@ pub struct UserHash(pub u32);
 pub struct BackendSlot(pub u16);
 
 /// Index of a director tag; 0 is the empty tag, i.e. "no tag".
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TagId(pub u16);
 
 /// Wall clock, whole seconds since 1970. For user time stamps only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Wall(pub u64);
 
 /// Monotonic clock, nanoseconds since an arbitrary start. For timeouts only.

@@ -19,6 +19,21 @@ pub struct BackendView {
     /// `\tproxy_refresh=<n>\thost=<ip>`, or with host name and `hostip`: what a reply gets
     /// appended (docs/protocol/login.md, the appended fields).
     pub suffix: Box<[u8]>,
+    /// What an operator sees of it.
+    pub shown: BackendState,
+}
+
+/// What lookups do not need of a backend, but operators want to see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendState {
+    /// Tag whose users it serves.
+    pub tag: TagId,
+    /// Its weight.
+    pub vhosts: u32,
+    /// Out of service.
+    pub down: bool,
+    /// When `down` last changed; 0: never.
+    pub last_updown_change: Wall,
 }
 
 /// Tags by name. The hash is seeded, so that nobody can choose names that collide.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement, spawn_local};
 
-use super::clock;
+use super::admin_io::serve::{AdminThread, Configured, Gate};
 use super::dovecot_master::StatusReporter;
 use super::keeper::{Keeper, KeeperError, KeeperEvent};
 use super::readable::{readable, socket_readable};
@@ -22,6 +22,8 @@ use super::signals::{ControlSource, Notice};
 use super::stats::Stats;
 use super::systemd;
 use super::tier::{StartError, Tier};
+use super::{admin_io, clock};
+use crate::admin::Context;
 use crate::core::ip_text::ip_text;
 use crate::core::ring::Input;
 use crate::core::users::SHARDS;
@@ -49,6 +51,8 @@ pub struct Control {
     pub driver: Driver,
     /// Ring listeners that were handed over.
     pub ring_listeners: Vec<OwnedFd>,
+    /// Admin listeners that were handed over, and who may connect to them.
+    pub admin_listeners: Vec<(OwnedFd, Gate)>,
     /// What happens on SIGHUP.
     pub reload: Reload,
 }
@@ -74,6 +78,7 @@ pub struct Reload {
 struct Shared {
     tier: Tier,
     ring: RingThread,
+    admin: AdminThread,
     /// Never borrowed across an await.
     keeper: RefCell<Option<Keeper>>,
     kept: Vec<Listener>,
@@ -88,6 +93,8 @@ enum InUse {
     Cores(Arc<OwnedFd>),
     /// The ring, under this number.
     Ring(usize),
+    /// The thread of the admin listeners, under this number.
+    Admin(usize),
 }
 
 /// Runs until told to stop; then everything is closed, and what was made is removed.
@@ -96,24 +103,42 @@ enum InUse {
 /// The executor cannot be made.
 pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(), StartError> {
     let first = cpus.first().copied().unwrap_or(0);
+    // The last CPU: one that no core serves on, if there is any.
+    let last = cpus.last().copied().unwrap_or(first);
+    let replies = Arc::new(Replies::new()?);
+    // Taken before the ring's thread can change it.
+    let initial = control.tier.directory().snapshot();
+    let context = Context {
+        ring_port: control.driver.ring().members().me().port,
+        username_hash: Arc::clone(&initial.username_hash),
+    };
+    let notes = Arc::clone(control.tier.directory().notes());
+    let cores = Arc::clone(control.tier.cores());
+    let ring = RingThread::start(control.driver, notes, cores, Arc::clone(&replies), last)?;
+    for listener in control.ring_listeners {
+        ring.listen(listener);
+    }
+    // Before this thread has its own CPU, which is one of a serving core.
+    let admin = AdminThread::start(admin_io::Setup {
+        directory: Arc::clone(control.tier.directory()),
+        initial,
+        configured: configured(&control.reload),
+        context,
+        ring: ring.mailbox(),
+        replies,
+    })?;
+    for (listener, gate) in control.admin_listeners {
+        admin.listen(listener, gate);
+    }
     let executor = LocalExecutorBuilder::new(Placement::Fixed(first))
         .name("control")
         .io_memory(0)
         .make()
         .map_err(|error| StartError::Executor(error.to_string()))?;
-    let notes = Arc::clone(control.tier.directory().notes());
-    let cores = Arc::clone(control.tier.cores());
-    // The last CPU: one that no core serves on, if there is any.
-    let last = cpus.last().copied().unwrap_or(first);
-    // Nobody asks yet.
-    let replies = Arc::new(Replies::new()?);
-    let ring = RingThread::start(control.driver, notes, cores, replies, last)?;
-    for listener in control.ring_listeners {
-        ring.listen(listener);
-    }
     let shared = Shared {
         tier: control.tier,
         ring,
+        admin,
         keeper: RefCell::new(control.keeper),
         kept: control.kept,
         stop: Cell::new(false),
@@ -122,6 +147,23 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
     let (source, master, reload) = (control.source, control.master, control.reload);
     executor.run(async move { look_after(shared, source, master, reload, made).await });
     Ok(())
+}
+
+/// Reads the backends of the settings as they are now.
+fn configured(reload: &Reload) -> Configured {
+    let read = Arc::clone(&reload.read);
+    Arc::new(move || match read() {
+        Ok(loaded) => {
+            let servers = &loaded.settings.director_mail_servers;
+            Some(servers.iter().map(|server| server.ip).collect())
+        }
+        Err(problems) => {
+            for problem in problems {
+                tracing::error!("HOST-LIST-REMOVED: {problem}");
+            }
+            None
+        }
+    })
 }
 
 async fn look_after(
@@ -155,6 +197,7 @@ async fn look_after(
     // New logins find no socket before the ones under way are cut, and neighbours that come back
     // at once find nobody.
     shared.ring.stop_listening();
+    shared.admin.leave();
     if let Some(keeper) = shared.keeper.borrow_mut().take() {
         keeper.stop();
     }
@@ -272,12 +315,13 @@ impl Shared {
                 let place = place_text(&listener.place);
                 tracing::info!("listening on {place}");
                 let is_fifo = matches!(listener.place, Place::Fifo(_));
-                let Some(used) = self.listen(fd, listener.kind, is_fifo) else {
+                let Some(used) = self.listen(fd, listener, is_fifo) else {
                     return;
                 };
                 match self.listening.borrow_mut().insert(index, used) {
                     Some(InUse::Cores(old)) => self.tier.unlisten(&old),
                     Some(InUse::Ring(old)) => self.ring.unlisten(old),
+                    Some(InUse::Admin(old)) => self.admin.unlisten(old),
                     None => {}
                 }
             }
@@ -286,11 +330,15 @@ impl Shared {
         }
     }
 
-    fn listen(&self, fd: OwnedFd, kind: ListenerKind, is_fifo: bool) -> Option<InUse> {
-        if kind != ListenerKind::Ring {
-            return self.tier.listen(fd, kind, is_fifo).map(InUse::Cores);
+    fn listen(&self, fd: OwnedFd, listener: &Listener, is_fifo: bool) -> Option<InUse> {
+        match listener.kind {
+            ListenerKind::Ring => Some(InUse::Ring(self.ring.listen(fd))),
+            ListenerKind::Admin => {
+                let gate = Gate(listener.allow.clone());
+                Some(InUse::Admin(self.admin.listen(fd, gate)))
+            }
+            kind => self.tier.listen(fd, kind, is_fifo).map(InUse::Cores),
         }
-        Some(InUse::Ring(self.ring.listen(fd)))
     }
 
     /// One line about users, the ring and lookups each, and one about each core (SIGUSR1).

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::core::admission::{Rate, has_room};
 use crate::core::lookup::Socket;
 use crate::core::snapshot::Snapshot;
-use crate::core::users::{Login, Note, Refreshed, SHARDS, Shard, shard_of};
+use crate::core::users::{Entry, Login, Note, Refreshed, SHARDS, Shard, shard_of};
 use crate::core::{Mono, Refusal, TagId, UserHash, UserKey, Wall};
 use crate::shell::io::UnixAddress;
 use crate::shell::notes::Notes;
@@ -227,6 +227,23 @@ impl Directory {
         result
     }
 
+    /// What is known of a user, which is not refreshed.
+    pub fn peek(&self, key: UserKey, now: Wall, snapshot: &Snapshot) -> Option<Entry> {
+        let shard = self.shards[shard_of(key.hash)].lock();
+        shard.peek(key, now, snapshot).copied()
+    }
+
+    /// Shows the users of one shard after another that have not expired. Each is copied first, so that
+    /// no lookup waits for what is done with them.
+    pub fn each_shard(&self, now: Wall, snapshot: &Snapshot, mut each: impl FnMut(&[Entry])) {
+        let mut users = Vec::new();
+        for shard in &self.shards {
+            users.clear();
+            users.extend(shard.lock().live_entries(now, snapshot));
+            each(&users);
+        }
+    }
+
     /// Whether the table may take in a user that other directors tell of. `new_user_rate` is not
     /// asked: they admitted it.
     ///
@@ -247,13 +264,13 @@ impl Directory {
         removed
     }
 
-    /// Users on each backend slot, expired ones not counted: sweeps first.
+    /// Users on each backend slot, expired ones not counted. Changes nothing: by the time that the last
+    /// shard is looked at, the snapshot may be an old one.
     pub fn users_per_backend(&self, now: Wall, snapshot: &Snapshot) -> Vec<u64> {
-        self.sweep(SHARDS, now, snapshot);
         let mut sums = vec![0u64; snapshot.backends.len()];
         for shard in &self.shards {
-            for (sum, &users) in sums.iter_mut().zip(shard.lock().users_per_backend()) {
-                *sum += u64::from(users);
+            for entry in shard.lock().live_entries(now, snapshot) {
+                sums[usize::from(entry.backend().0)] += 1;
             }
         }
         sums
@@ -284,7 +301,6 @@ mod tests {
     use crate::core::director::{Config, Director, Seed};
     use crate::core::snapshot::Standing;
     use crate::core::user_hash::Template;
-    use crate::core::users::Entry;
 
     const NOW: u64 = 1_800_000_000;
     const USER: UserKey = UserKey {

@@ -23,6 +23,8 @@ pub enum Interest {
     Readable,
     /// Readable or writable as long as it is (level-triggered).
     Duplex,
+    /// Writable as long as it is (level-triggered).
+    Writable,
 }
 
 /// A descriptor is ready.
@@ -124,6 +126,7 @@ fn flags(interest: Interest) -> u32 {
         Interest::Listener => libc::EPOLLIN | libc::EPOLLEXCLUSIVE,
         Interest::Readable => libc::EPOLLIN,
         Interest::Duplex => libc::EPOLLIN | libc::EPOLLOUT,
+        Interest::Writable => libc::EPOLLOUT,
     };
     flags.cast_unsigned()
 }

@@ -1,5 +1,6 @@
 //! The only code that knows glommio, sockets, clocks and signals.
 
+pub mod admin_io;
 pub mod clock;
 mod coalesce;
 pub mod control;

@@ -66,13 +66,11 @@ fn what_cannot_be_served_is_refused_before_anything_listens() {
     let without = whole.split("[[listener]]").next().unwrap();
     let err = refused(&site, without);
     assert!(err.contains("no [[listener]]"), "{err}");
-    for kind in ["admin", "http"] {
-        let path = site.path("admin");
-        let more = format!("[[listener]]\ntype = \"{kind}\"\npath = {path:?}\n");
-        let err = refused(&site, &format!("{whole}{more}"));
-        assert!(err.contains(&format!("type {kind}")), "{err}");
-        assert!(!site.path("login-socket").exists());
-    }
+    let path = site.path("http");
+    let more = format!("[[listener]]\ntype = \"http\"\npath = {path:?}\n");
+    let err = refused(&site, &format!("{whole}{more}"));
+    assert!(err.contains("type http"), "{err}");
+    assert!(!site.path("login-socket").exists());
     let tls = ["cert", "key", "ca"].map(|it| format!("director_ring_tls_{it} = \"/{it}.pem\"\n"));
     let err = refused(&site, &format!("{}{whole}", tls.concat()));
     assert!(

@@ -1,6 +1,7 @@
 //! doveadm on the proxy finds a user's backend by the director's userdb socket, and works there.
 
-use crate::rig::{BACKENDS, Case, Client, Tier, TierSpec, User, Version};
+use crate::rig::admin::rows;
+use crate::rig::{BACKENDS, Case, Client, DirectorPlacement, Tier, TierSpec, User, Version};
 
 for_each_case!(doveadm_reaches_the_users_backend, crate::doveadm::doveadm);
 
@@ -87,4 +88,29 @@ pub fn many_users(case: Case) {
     }
     let after: Vec<_> = names.iter().map(|name| visit(&mut client, name)).collect();
     assert_eq!(after, homes);
+}
+
+for_each_placement!(
+    the_admin_socket_is_where_doveadm_looks,
+    crate::doveadm::admin_socket
+);
+
+pub fn admin_socket(case: Case) {
+    let names: Vec<_> = (0..3).map(|number| format!("user{number}")).collect();
+    let users = names.iter().map(User::proxied).collect();
+    let tier = Tier::start(&TierSpec::new(case, users));
+    let mut client = Client::new();
+    for name in &names {
+        tier.visit(&mut client, "imap", name);
+    }
+    let hosts = rows(&tier.director.admin_socket(), "HOST-LIST");
+    let counts = hosts.iter().map(|row| row[2].parse::<u64>());
+    let counted: u64 = counts.map(|count| count.expect("a count")).sum();
+    assert_eq!((hosts.len(), counted), (BACKENDS.len(), names.len() as u64));
+    // Dovecot 2.4's doveadm has no such command.
+    if case.proxy == Version::V23 && case.placement == DirectorPlacement::DovecotService {
+        let (said, status) = tier.proxy.doveadm(&["director", "status"]);
+        assert_eq!(status, Some(0), "{said}");
+        assert!(hosts.iter().all(|row| said.contains(&row[0])), "{said}");
+    }
 }

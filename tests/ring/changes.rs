@@ -5,12 +5,17 @@ use crate::rig::{Change, Ring, RingSpec, backend};
 for_each_ring!(
     host_changes_reach_all_members,
     super::host_changes,
-    [ddd "DDD", hdd "HDD", hhd "HHD"]
+    [ddd "DDD", hdd "HDD", hhd "HHD", hhh "HHH"]
 );
 for_each_ring!(
     a_moved_user_logs_in_at_its_new_backend,
     super::moved_users,
-    [ddd "DDD", hdd "HDD", hhd "HHD"]
+    [ddd "DDD", hdd "HDD", hhd "HHD", hhh "HHH"]
+);
+for_each_ring!(
+    every_member_tells_how_the_ring_is,
+    super::statuses,
+    [ddd "DDD", hdd "HDD", hhh "HHH"]
 );
 
 const USERS: usize = 120;
@@ -53,4 +58,41 @@ fn moved_users(members: &'static str) {
     ring.agree();
     // Homing says that it cannot end sessions.
     ring.check_logs(&["sessions are not ended"]);
+}
+
+/// `ring status` of each member, but for times and counters.
+fn statuses(members: &'static str) {
+    let mut ring = Ring::start(RingSpec::of(members));
+    ring.add_users("user", USERS);
+    ring.agree();
+    let addresses = ring.addresses();
+    for number in ring.up() {
+        let said = ring.doveadm_at(number, &["-f", "tab"], &["ring", "status"]);
+        let count = addresses.len();
+        let (left, right) = ((number + count - 1) % count, (number + 1) % count);
+        let mut rows: Vec<_> = said.lines().skip(1).map(shape).collect();
+        let wanted =
+            |at: usize, kind: &str, rest: &str| format!("{} 9090 {kind} T {rest}", addresses[at]);
+        let seen = "synced N N N N N T T";
+        let mut expected = vec![
+            wanted(number, "self", "ring synced N - - - - - -"),
+            wanted(left, "left", seen),
+            wanted(right, "right", seen),
+        ];
+        rows.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(rows, expected, "member {number} of {members}: {said}");
+    }
+}
+
+/// Fields with `N` for a number behind the status, and `T` for a time.
+fn shape(row: &str) -> String {
+    let field = |(at, field): (usize, &str)| match (at, field) {
+        (3 | 10 | 11, "-") => "-".to_owned(),
+        (3 | 10 | 11, _) => "T".to_owned(),
+        (5..=9, number) if number.parse::<u64>().is_ok() => "N".to_owned(),
+        _ => field.to_owned(),
+    };
+    let fields: Vec<_> = row.split('\t').enumerate().map(field).collect();
+    fields.join(" ")
 }

@@ -91,7 +91,7 @@ fn the_shipped_file_loads_and_shows_the_defaults() {
     let text = std::fs::read_to_string("dist/homing.toml").unwrap();
     let shipped = load(&text);
     assert_eq!(shipped.warnings, []);
-    assert_eq!(shipped.settings.listeners.len(), 3);
+    assert_eq!(shipped.settings.listeners.len(), 4);
     // With every commented setting turned on it still loads, one of each "one of the two".
     let on: String = text
         .lines()

@@ -19,6 +19,7 @@ fn lab() -> Snapshot {
         Some(BackendView {
             ip,
             suffix: suffix(&ip.to_string(), name, 30),
+            shown: Default::default(),
         })
     };
     Snapshot {

@@ -98,6 +98,13 @@ impl Shard {
         self.table.home_of(key)
     }
 
+    /// The entries of users that have not expired.
+    pub fn live_entries(&self, now: Wall, snapshot: &Snapshot) -> impl Iterator<Item = &Entry> {
+        self.table
+            .iter()
+            .filter(move |entry| is_live(entry, now, snapshot))
+    }
+
     /// Where `key` lives, without refreshing it.
     pub fn peek(&self, key: UserKey, now: Wall, snapshot: &Snapshot) -> Option<&Entry> {
         self.table

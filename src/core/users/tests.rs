@@ -44,6 +44,7 @@ fn ring() -> Snapshot {
         Some(BackendView {
             ip,
             suffix: Box::default(),
+            shown: Default::default(),
         })
     };
     Snapshot {

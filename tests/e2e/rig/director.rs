@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use super::admin;
@@ -123,7 +124,9 @@ impl Director {
             running,
         };
         if director.spec.kind == DirectorKind::Homing {
-            fs::write(director.settings(), homing_settings(&director.spec)).expect("settings");
+            let settings = homing_settings(&director.spec, &director.admin_socket());
+            fs::write(director.settings(), settings).expect("settings");
+            fs::write(director.doveadm_config(), for_doveadm(&director.base())).expect("a file");
             director.run();
         }
         director.wait_ready();
@@ -252,9 +255,8 @@ impl Director {
     /// How many users it has assigned now.
     pub fn users(&self) -> Users {
         match &self.running {
-            Running::Dovecot(dovecot) => users_of_dovecot(&dovecot.base().join("director-admin")),
-            Running::Service(base, _) if self.spec.kind == DirectorKind::Dovecot23 => {
-                users_of_dovecot(&base.join("director-admin"))
+            _ if self.spec.kind == DirectorKind::Dovecot23 => {
+                users_of_dovecot(&self.admin_socket())
             }
             _ => users_of_homing(self.pid(), &self.log()),
         }
@@ -281,6 +283,11 @@ impl Director {
                 if let Some(mut running) = running.take() {
                     running.kill();
                 }
+                // Its keeper is a process of its own, and has to notice.
+                let login = &self.spec.sockets.login;
+                wait_until("the keeper lets go", START_LIMIT, || {
+                    UnixStream::connect(login).is_err()
+                });
             }
             Running::Supervised(_) | Running::Service(..) => panic!("it is not a lone process"),
         }
@@ -296,21 +303,51 @@ impl Director {
         signal(pids[0], number);
     }
 
-    /// Runs doveadm with a Dovecot's configuration; what it printed, and its exit status.
+    /// Runs Dovecot 2.3's doveadm with a configuration in which this director's admin socket is where it
+    /// is by default.
+    pub fn run_doveadm(&self, words: &[&str]) -> Output {
+        Command::new("timeout")
+            .args(["90", "doveadm", "-c"])
+            .arg(self.doveadm_config())
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .expect("doveadm of Dovecot 2.3")
+    }
+
+    /// [`Self::run_doveadm`]; what it printed, and its exit status.
     pub fn doveadm(&self, words: &[&str]) -> (String, Option<i32>) {
+        let output = self.run_doveadm(words);
+        let texts = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&texts).into_owned();
+        (text, output.status.code())
+    }
+}
+
+/// Where doveadm finds it.
+impl Director {
+    /// Its admin socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.base().join("director-admin")
+    }
+
+    /// Dovecot's `base_dir`, or what is as good for doveadm.
+    pub fn base(&self) -> PathBuf {
         match &self.running {
-            Running::Dovecot(dovecot) => dovecot.doveadm(words),
-            _ => panic!("{} is no Dovecot", self.spec.name),
+            Running::Dovecot(dovecot) => dovecot.base(),
+            Running::Service(base, _) => base.clone(),
+            _ => self.site.join(&self.spec.name),
         }
     }
 
-    /// A Dovecot's admin socket.
-    pub fn admin_socket(&self) -> Option<PathBuf> {
-        match &self.running {
-            Running::Dovecot(dovecot) => Some(dovecot.base().join("director-admin")),
-            _ => None,
-        }
+    fn doveadm_config(&self) -> PathBuf {
+        self.site.join(format!("{}.conf", self.spec.name))
     }
+}
+
+fn for_doveadm(base: &Path) -> String {
+    let base = base.display();
+    format!("base_dir = {base}\nstate_dir = {base}/state\nprotocols =\nssl = no\n")
 }
 
 fn start_dovecot(site: &Site, spec: &DirectorSpec) -> Dovecot {
@@ -345,13 +382,14 @@ fn start_dovecot(site: &Site, spec: &DirectorSpec) -> Dovecot {
     })
 }
 
-fn homing_settings(spec: &DirectorSpec) -> String {
-    let listener = |kind: &str, path: &Path| {
+fn homing_settings(spec: &DirectorSpec, admin: &Path) -> String {
+    let with_mode = |kind: &str, path: &Path, mode: &str| {
         format!(
-            "\n[[listener]]\ntype = \"{kind}\"\npath = \"{}\"\nmode = \"0666\"\n",
+            "\n[[listener]]\ntype = \"{kind}\"\npath = \"{}\"\nmode = \"{mode}\"\n",
             path.display()
         )
     };
+    let listener = |kind: &str, path: &Path| with_mode(kind, path, "0666");
     let user = match spec.placement {
         DirectorPlacement::SystemdLike => format!("user = \"{}\"\n", owner(&spec.auth_login)),
         _ => String::new(),
@@ -366,6 +404,7 @@ fn homing_settings(spec: &DirectorSpec) -> String {
         listener("login", &spec.sockets.login),
         listener("userdb", &spec.sockets.userdb),
         listener("notify", &spec.sockets.notify),
+        with_mode("admin", admin, "0600"),
         authreply.map_or_else(String::new, |path| listener("authreply", path)),
         spec.in_ring(&|seat| seat.homing_listener(spec.address)),
     ]

@@ -31,6 +31,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     backends: [Some(BackendView {
         ip: [127, 0, 0, 1].into(),
         suffix: suffix("127.0.0.1", Some("vm"), 900),
+        shown: Default::default(),
     })]
     .into(),
     rings: [HashRing::build(

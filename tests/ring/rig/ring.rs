@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Ring {
     backends: Backends,
     users: BTreeMap<String, Ipv4Addr>,
     probes: usize,
+    /// Orders that were given by doveadm.
+    turn: AtomicUsize,
     /// Members that the test has cut off: others may complain about them.
     cut: BTreeSet<Ipv4Addr>,
     /// How much of each log was looked at.
@@ -94,6 +97,7 @@ impl Ring {
             backends: Backends::configured(&backends),
             users: BTreeMap::new(),
             probes: 0,
+            turn: AtomicUsize::new(0),
             // At the start each is unreachable for a while.
             cut: seat.directors.iter().copied().collect(),
             read: BTreeMap::new(),
@@ -117,22 +121,10 @@ impl Ring {
     }
 
     /// A ring with users of whom most are not where new ones of the same name would go: one that
-    /// is forgotten anywhere shows. It takes an administrator, so where all members are to be
-    /// Homing the first begins as a Dovecot.
+    /// is forgotten anywhere shows.
     pub fn start_skewed(spec: RingSpec, users: usize) -> Self {
-        let wanted = spec.members;
-        let members = match wanted.contains('D') {
-            true => wanted,
-            false => "DHH",
-        };
-        assert_eq!(members.len(), wanted.len(), "{wanted}: only for three");
-        let mut ring = Self::start(RingSpec { members, ..spec });
+        let mut ring = Self::start(spec);
         ring.skew(users);
-        if members != wanted {
-            ring.stop(0);
-            ring.replace(0, DirectorKind::Homing);
-            ring.agree();
-        }
         ring
     }
 
@@ -247,6 +239,11 @@ impl Ring {
         })
     }
 
+    /// The members' addresses.
+    pub fn addresses(&self) -> Vec<Ipv4Addr> {
+        self.members.iter().map(|member| member.address).collect()
+    }
+
     /// Numbers of the members that are up.
     pub fn up(&self) -> Vec<usize> {
         (0..self.members.len())
@@ -290,7 +287,7 @@ impl Ring {
         self.start_member(number);
     }
 
-    /// Has the first Dovecot that is up change a backend; waits for the ring's consent, as doveadm
+    /// Has a member change a backend; waits for the ring's consent, as doveadm
     /// does.
     pub fn change(&mut self, change: Change) {
         let words = change.words();
@@ -302,20 +299,26 @@ impl Ring {
         }
     }
 
-    /// Has the first Dovecot that is up move a user.
+    /// Has a member move a user.
     pub fn move_user(&mut self, name: &str, to: Ipv4Addr) {
         self.doveadm(&["move", name, &to.to_string()]);
         self.users.insert(name.to_owned(), to);
     }
 
-    /// `doveadm director …` on the first Dovecot that is up, which must succeed; what it says.
+    /// `doveadm director …` at the members that are up by turns, which must succeed; what it says.
     pub fn doveadm(&self, words: &[&str]) -> String {
-        let mut up = self.up().into_iter().map(|number| &self.members[number]);
-        let dovecot = up.find(|member| member.kind() == DirectorKind::Dovecot23);
-        let dovecot = dovecot.expect("a Dovecot that is up");
-        let words = [&["director"], words].concat();
-        let (said, status) = dovecot.director().doveadm(&words);
-        assert_eq!(status, Some(0), "doveadm {words:?}: {said}");
+        let up = self.up();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.doveadm_at(up[turn % up.len()], &[], words)
+    }
+
+    /// The same at one of them, with options for doveadm itself.
+    pub fn doveadm_at(&self, number: usize, options: &[&str], words: &[&str]) -> String {
+        let member = &self.members[number];
+        let words = [options, &["director"], words].concat();
+        let (said, status) = member.director().doveadm(&words);
+        let kind = member.kind();
+        assert_eq!(status, Some(0), "doveadm {words:?} at {kind:?}: {said}");
         said
     }
 

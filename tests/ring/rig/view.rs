@@ -20,11 +20,9 @@ pub struct Expected<'a> {
 
 /// The first thing that a member knows differently, in words.
 pub fn difference(director: &Director, expected: &Expected<'_>) -> Option<String> {
-    match director.admin_socket() {
-        Some(socket) => by_admin_socket(&socket, expected)
-            .unwrap_or_else(|error| Some(format!("{} does not answer: {error}", socket.display()))),
-        None => by_counts(director, expected),
-    }
+    let socket = director.admin_socket();
+    by_admin_socket(&socket, expected)
+        .unwrap_or_else(|error| Some(format!("{} does not answer: {error}", socket.display())))
 }
 
 /// Everything, as `doveadm director status`, `map` and `ring status` would show it.
@@ -89,20 +87,4 @@ fn differing(own: &BTreeMap<u32, Ipv4Addr>, wanted: &BTreeMap<u32, Ipv4Addr>) ->
             elsewhere.first()
         )
     })
-}
-
-/// While Homing has no admin socket: which backends it has, and how many users on each. Who they
-/// are shows when they log in.
-fn by_counts(director: &Director, expected: &Expected<'_>) -> Option<String> {
-    let mut wanted: BTreeMap<_, u64> = expected
-        .backends
-        .0
-        .keys()
-        .map(|address| (address.to_string(), 0))
-        .collect();
-    for backend in expected.users.values() {
-        *wanted.entry(backend.to_string()).or_default() += 1;
-    }
-    let own = director.users().by_backend;
-    (own != wanted).then(|| format!("users {own:?}, not {wanted:?}"))
 }

@@ -185,6 +185,7 @@ fn addresses_are_compared_as_bytes() {
         Some(BackendView {
             ip,
             suffix: Box::default(),
+            shown: Default::default(),
         })
     };
     backends.intern_tag(b"").unwrap();
