@@ -28,6 +28,9 @@ fn the_socket_comes_from_the_option_or_the_settings() {
     let inet =
         format!("[[listener]]\ntype = \"admin\"\naddress = \"{tcp}\"\nallow = [\"127.0.0.0/8\"]\n");
     listed(&["status", "-c", &stand.settings(&inet)]);
+    // Whose ring listener is Dovecot's master's, or another machine's.
+    let ring = "director_servers = \"10.0.0.1 10.0.0.2\"\n";
+    listed(&["status", "-c", &stand.settings(&format!("{ring}{unix}"))]);
     let said = homing(&["status", "-c", &stand.settings("nonsense = 1\n")], "").failed(78);
     assert!(said.contains("nonsense"), "{said}");
     homing(&["status", "-c", "/nowhere/homing.toml"], "").failed(78);

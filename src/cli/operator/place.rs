@@ -170,21 +170,37 @@ impl<'a> Source<'a> {
 }
 
 fn load(file: &Path) -> Result<Settings, Failure> {
-    // A director under Dovecot's master has no listeners of its own: that is no fault.
-    let sockets = Sockets::FromSettings;
-    match settings::load_with(file, &SystemNetwork, &sockets) {
-        Ok(loaded) => Ok(loaded.settings),
-        Err(problems) => {
-            let listed: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            Err(Failure {
-                code: Code::Settings,
-                text: format!(
-                    "the settings file cannot be used (-a and --username-hash do without):\n{}",
-                    listed.join("\n")
-                ),
-            })
-        }
+    let problems = match settings::load(file) {
+        Ok(loaded) => return Ok(loaded.settings),
+        Err(problems) => problems,
+    };
+    if problems.iter().all(|problem| problem.key == RING)
+        && let Some(settings) = without_ring(file)
+    {
+        return Ok(settings);
     }
+    let listed: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    Err(Failure {
+        code: Code::Settings,
+        text: format!(
+            "the settings file cannot be used (-a and --username-hash do without):\n{}",
+            listed.join("\n")
+        ),
+    })
+}
+
+/// The setting that only a director itself can judge.
+const RING: &str = "director_servers";
+
+/// The settings but for the list of directors. That must name the machine that it is read on, by a ring
+/// listener; but Dovecot's master may have that listener, and operators may be on another machine.
+fn without_ring(file: &Path) -> Option<Settings> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let mut table: toml::Table = text.parse().ok()?;
+    table.remove(RING)?;
+    let text = toml::to_string(&table).ok()?;
+    let loaded = settings::parse(file, &text, &SystemNetwork, &Sockets::FromSettings);
+    Some(loaded.ok()?.settings)
 }
 
 /// The first admin listener, or Dovecot's own place below `base_dir`.
