@@ -2,7 +2,9 @@
 
 mod admin;
 mod demo;
+mod guide;
 mod log;
+mod operator;
 mod ring;
 mod run;
 
@@ -42,6 +44,18 @@ enum Command {
     Settings,
     /// Show the director at work: some hundred thousand logins against built-in stubs.
     Demo(demo::DemoArgs),
+    #[command(flatten)]
+    Operator(operator::OperatorCommand),
+    /// Print what a shell needs to complete command lines.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write a manual page for each command.
+    Man {
+        /// Directory; made if it is not there.
+        dir: PathBuf,
+    },
     /// Remove sockets and FIFO that a killed director left behind.
     Clean(ConfigArgs),
     /// The process that keeps sockets in their places; started by `run`.
@@ -85,6 +99,9 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Demo(args) => demo::demo(&args),
+        Command::Operator(command) => operator::run(&command),
+        Command::Completions { shell } => guide::completions(shell),
+        Command::Man { dir } => guide::man(&dir),
         Command::Clean(args) => clean(&args.config),
         Command::Keeper => crate::shell::keeper::run(),
     }

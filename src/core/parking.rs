@@ -235,7 +235,7 @@ mod tests {
         parking.wake(user(0, 2));
         parking.remove(places[2]).unwrap();
         parking.wake_one(places[2]);
-        assert_eq!(try_all(&mut parking), []);
+        assert_eq!(try_all(&mut parking), [0u32; 0]);
     }
 
     #[test]

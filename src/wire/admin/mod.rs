@@ -11,6 +11,8 @@ use std::num::NonZeroU32;
 
 mod error;
 mod parse;
+pub mod read;
+mod request;
 mod write;
 
 pub use error::AdminError;

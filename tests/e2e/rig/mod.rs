@@ -8,9 +8,9 @@
 pub mod admin;
 mod client;
 mod clock;
-mod config;
+pub mod config;
 mod director;
-mod dovecot;
+pub mod dovecot;
 mod process;
 mod scripted_auth;
 pub mod seat;

@@ -121,7 +121,7 @@ fn both_ends_hear_each_other_and_nobody_else_does() {
         pair.say(0, b"QUIT\ttoo early\n");
         pair.run(size);
         assert_eq!(pair.is_secure(), [true, true], "{:?}", pair.faults);
-        assert_eq!(pair.got, [Vec::new(), Vec::new()]);
+        assert_eq!(pair.got, [Vec::<u8>::new(), Vec::<u8>::new()]);
         let long: Vec<u8> = (0..300_000u32).flat_map(u32::to_be_bytes).collect();
         pair.say(0, b"USER\t1\n");
         pair.say(1, &long);
