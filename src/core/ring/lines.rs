@@ -17,6 +17,7 @@ impl Ring {
         };
         conn.last_input = now;
         conn.progress = now;
+        conn.probed = None;
         if conn.leaves_by.is_some() {
             return;
         }
@@ -191,6 +192,9 @@ impl Ring {
         match self.members.add(id) {
             Ok(true) => {
                 self.say(Event::Member(id, true));
+                if self.standing.synced {
+                    self.arm_preferred();
+                }
                 Ok(())
             }
             Ok(false) => Ok(()),

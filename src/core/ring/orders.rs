@@ -235,6 +235,10 @@ impl Ring {
         if let Some(member) = self.members.get_mut(id) {
             member.removed = false;
         }
+        // Who serves alone would not look for it otherwise.
+        if self.standing.synced {
+            self.arm_preferred();
+        }
         self.broadcast(&Command::Director(id), None);
         Ok(())
     }
