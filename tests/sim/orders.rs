@@ -13,6 +13,11 @@ use crate::world::{Event, World};
 
 /// As long as a move may take.
 const CROSSED: u64 = 32 * SECOND;
+/// A move that was ordered while its backend's users were being forgotten ends with them where it came
+/// first. Where it came last it waits in vain, as long as a move may take: until then a director keeps
+/// the user where the move sent it, and the others where they have placed it since. The same happens
+/// where two moves of one user met.
+const HUNG: u64 = CROSSED + FORCED;
 
 impl World {
     pub fn order(&mut self) {
@@ -64,8 +69,9 @@ impl World {
                     .filter(|(_, (to, when))| to == ip && lately(when));
                 let lost: Vec<u32> = lost.map(|(hash, _)| *hash).collect();
                 self.forced.insert(*ip, self.now);
-                self.forced_users
-                    .extend(lost.into_iter().map(|hash| (hash, self.now)));
+                for hash in lost {
+                    self.excuse(hash, HUNG);
+                }
             }
             Order::Move(hash, ip) => {
                 // Two orders for one user that cross: there is no rule for which one wins.
@@ -74,12 +80,17 @@ impl World {
                     .get(&hash.0)
                     .is_some_and(|(to, when)| to != ip && self.now < when + CROSSED);
                 if crossed || self.forced.get(ip).is_some_and(lately) {
-                    self.forced_users.insert(hash.0, self.now);
+                    self.excuse(hash.0, HUNG);
                 }
                 self.moved.insert(hash.0, (*ip, self.now));
             }
             _ => {}
         }
+    }
+
+    fn excuse(&mut self, hash: u32, time: u64) {
+        let until = self.forced_users.entry(hash).or_default();
+        *until = (*until).max(self.now + time);
     }
 
     fn draw_order(&mut self) -> Order {
