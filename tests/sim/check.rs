@@ -4,7 +4,7 @@ use homing::core::ring::Standing;
 use homing::core::users::shard_of;
 
 use crate::node::Flags;
-use crate::options::SECOND;
+use crate::options::{Fault, SECOND};
 use crate::world::World;
 
 /// L3: a weak flag lives for 30 s, a kill for 30 s and the delay of 2 s; the driver is a little late.
@@ -90,7 +90,8 @@ impl World {
     /// S5, after a sweep of all shards: who was not refreshed is gone. A pass takes 10 s; a user that is
     /// being confirmed stays for 30 s, one that is being moved for 32 s.
     pub fn check_expiry(&mut self, n: usize) {
-        if self.bug.is_some() || self.nodes[n].paused_until + 20 * SECOND > self.now {
+        // Who stands still does not sweep.
+        if self.bug.is_some() || self.options.faults.contains(&Fault::Pause) {
             return;
         }
         let wall = self.nodes[n].clocks(self.now).wall.0;

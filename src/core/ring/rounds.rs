@@ -7,7 +7,8 @@ use crate::wire::ring::{Command, DirectorId, MINOR, Sync};
 
 /// How long our SYNC may be under way before it is sent again.
 const RESEND: u64 = 5 * Mono::SECOND;
-/// The same between Homing directors.
+/// The same between Homing directors, in the first seconds of a round: in a slow ring more would only be
+/// in each other's way.
 const RESEND_HOMING: u64 = 2 * Mono::SECOND;
 
 /// This director's rounds.
@@ -79,7 +80,8 @@ impl Ring {
     }
 
     fn resend_pause(&self) -> u64 {
-        if self.is_between_homing() {
+        let young = self.now.mono.since(self.round.begun) < RESEND;
+        if young && self.is_between_homing() {
             RESEND_HOMING
         } else {
             RESEND
