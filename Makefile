@@ -9,7 +9,7 @@ SECONDS ?= 60
 # Seeds of the simulator.
 SEEDS ?= 10000
 
-.PHONY: all test lint deny sim fuzz bench demo
+.PHONY: all test lint deny sim sim-size fuzz bench demo
 
 all:
 	$(CARGO) build --release --workspace
@@ -33,6 +33,10 @@ deny:
 # happens: HOMING_SIM_SEED=<n> make sim
 sim:
 	HOMING_SIM_SEEDS=$(SEEDS) $(CARGO) test --profile sim --test sim -- --nocapture seeds
+
+# What rings of 2 to 30 directors cost, simulated.
+sim-size:
+	$(CARGO) test --profile sim --test sim -- --nocapture size::
 
 fuzz:
 	sh tests/fuzz/run.sh $(SECONDS)

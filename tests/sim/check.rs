@@ -4,7 +4,7 @@ use homing::core::ring::Standing;
 use homing::core::users::shard_of;
 
 use crate::node::Flags;
-use crate::options::SECOND;
+use crate::options::{Fault, SECOND};
 use crate::world::World;
 
 /// L3: a weak flag lives for 30 s, a kill for 30 s and the delay of 2 s; the driver is a little late.
@@ -85,6 +85,36 @@ impl World {
             return self.fail(name, text);
         }
         self.check_queues(n);
+    }
+
+    /// S5, after a sweep of all shards: who was not refreshed is gone. A pass takes 10 s; a user that is
+    /// being confirmed stays for 30 s, one that is being moved for 32 s.
+    pub fn check_expiry(&mut self, n: usize) {
+        // Who stands still does not sweep.
+        if self.bug.is_some() || self.options.faults.contains(&Fault::Pause) {
+            return;
+        }
+        let wall = self.nodes[n].clocks(self.now).wall.0;
+        let most = u64::from(self.options.expire_secs) + 12 + 30 + 32;
+        let Some(process) = self.nodes[n].process.as_ref() else {
+            return;
+        };
+        let entries = process
+            .table
+            .shards
+            .iter()
+            .flat_map(|shard| shard.entries());
+        let late = entries
+            .filter(|entry| !entry.is_weak() && !entry.is_killing())
+            .find(|entry| entry.stamp().0 + most < wall && self.skewed == 0);
+        if let Some(entry) = late {
+            let text = format!(
+                "[{n}] {:?} of {} is there still at {wall}",
+                entry.key(),
+                entry.stamp().0
+            );
+            self.fail("S5 expiry", text);
+        }
     }
 
     /// S7: what waits for a slow reader is bounded.

@@ -159,6 +159,10 @@ impl World {
             }
             self.feed(n, Input::NotesLost(shard));
         }
+        // What lookups wait for may have been in a note that is lost.
+        for core in 0..self.options.cores {
+            self.try_waiting(n, core, None);
+        }
     }
 
     pub fn core_sees(&mut self, n: usize, core: usize) {
@@ -250,6 +254,15 @@ impl World {
             let seen = process.table.touch(shard_of(hash), |shard| {
                 shard.keep_alive(key, wall, &snapshot)
             });
+            // S5: who was refreshed is there.
+            let weak =
+                |entry: &homing::core::users::Entry| entry.is_weak() || entry.stamp() >= wall;
+            let shard = &process.table.shards[shard_of(hash)];
+            let is_there = shard.peek(key, wall, &snapshot).is_some_and(weak);
+            if matches!(seen, Refreshed::Known(_)) && !is_there {
+                let text = format!("[{n}] {key:?} was refreshed and is not there");
+                return self.fail("S5 expiry", text);
+            }
             if let Refreshed::Known(Note::Announce | Note::Confirm) = seen {
                 notes.push(key);
             }

@@ -83,7 +83,7 @@ impl World {
         self.inspect(n);
     }
 
-    fn act(&mut self, n: usize, output: Output) {
+    pub fn act(&mut self, n: usize, output: Output) {
         let at = self.nodes[n].at(n);
         match output {
             Output::Dial(conn, to) => {
@@ -244,6 +244,7 @@ impl World {
         }
         self.after(SECOND + n as u64 * MS, Event::SweepStep(at));
         if step + 1 == SWEEP_STEPS {
+            self.check_expiry(n);
             self.feed(n, Input::Swept);
         } else {
             self.inspect(n);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use homing::core::ring::Input;
+use homing::core::ring::{Input, Order};
 
 use crate::net::{End, Link, Pipe};
 use crate::options::{Fault, MS, SECOND};
@@ -14,6 +14,8 @@ use crate::world::{At, Event, World};
 pub enum Cure {
     Unblock(Vec<(usize, usize)>),
     Restart(usize),
+    /// An operator adds a director to the ring.
+    Add(usize),
     /// A second process of the same identity ends.
     End(At),
 }
@@ -39,6 +41,8 @@ impl World {
             Fault::ClockStep => self.step_clock(),
             Fault::Duplicate => self.duplicate(),
             Fault::Intruder => self.intruder(),
+            Fault::Leave => self.leave(),
+            Fault::Remove => self.remove(),
         }
         let next = self.rng.about(self.options.fault_every) + MS;
         self.after(next, Event::Fault);
@@ -167,6 +171,44 @@ impl World {
         }
     }
 
+    /// The process ends in good order.
+    fn leave(&mut self) {
+        let n = self.some_node();
+        if self.nodes[n].paused_until > self.now {
+            return;
+        }
+        let time = self.rng.pick(&[SECOND / 2, 5 * SECOND, 60 * SECOND]);
+        self.disturb(time);
+        let clocks = self.nodes[n].clocks(self.now);
+        if let Some(process) = self.nodes[n].process.as_mut() {
+            process
+                .ring
+                .handle(Input::Leave, clocks, &mut process.table);
+            for output in process.ring.take_outputs() {
+                self.act(n, output);
+            }
+        }
+        self.stop(n, false);
+        self.after(time, Event::Cure(Cure::Restart(n)));
+    }
+
+    fn remove(&mut self) {
+        let (n, gone) = (self.some_node(), self.some_node());
+        let time = self.rng.pick(&[5, 40, 150]) * SECOND;
+        if n != gone && self.give_order(n, Order::RemoveDirector(self.nodes[gone].id)) {
+            self.disturb(time);
+            self.after(time, Event::Cure(Cure::Add(gone)));
+        }
+    }
+
+    /// At every director: where nobody is connected to it a DIRECTOR line might not come.
+    pub fn add_director(&mut self, added: usize) {
+        let order = Order::AddDirector(self.nodes[added].id);
+        for n in (0..self.options.directors).filter(|&n| n != added) {
+            self.give_order(n, order.clone());
+        }
+    }
+
     fn pause(&mut self) {
         let n = self.some_node();
         let time = self.rng.pick(&[2, 20, 50, 90]) * SECOND;
@@ -264,6 +306,9 @@ impl World {
                     self.blocked.remove(&pair);
                 }
             }
+            // When all faults end, all are added.
+            Cure::Add(added) if !self.is_healing() => self.add_director(added),
+            Cure::Add(_) => {}
             Cure::Restart(n) => {
                 if self.nodes[n].process.is_none() {
                     self.boot(n);

@@ -12,8 +12,8 @@ use crate::world::{At, Event, World};
 
 pub type LinkId = u64;
 
-/// What a kernel waits for before it gives up a connection that nobody answers.
-const SYN_TIMEOUT: u64 = 127 * SECOND;
+/// How often a kernel asks again for a connection that nobody answers, after 1 s, 2 s, 4 s and so on.
+const SYN_RETRIES: u32 = 6;
 
 #[derive(Debug)]
 pub enum Piece {
@@ -75,10 +75,18 @@ impl World {
     }
 
     pub fn dial(&mut self, n: usize, conn: ConnId, to: DirectorId) {
-        let at = self.nodes[n].at(n);
         if let Some(process) = self.nodes[n].process.as_mut() {
             process.dials.insert(conn);
         }
+        self.syn(n, conn, to, 0);
+    }
+
+    pub fn syn(&mut self, n: usize, conn: ConnId, to: DirectorId, tries: u32) {
+        let process = self.nodes[n].process.as_ref();
+        if process.is_none_or(|process| !process.dials.contains(&conn)) {
+            return;
+        }
+        let at = self.nodes[n].at(n);
         let there = self.latency();
         let back = self.latency();
         let Some(target) = self.listener(to) else {
@@ -86,7 +94,12 @@ impl World {
         };
         let node = &self.nodes[target];
         if node.dark || self.is_separated(n, target) {
-            return self.after(SYN_TIMEOUT, Event::Failed(at, conn));
+            let next = if tries < SYN_RETRIES {
+                Event::Syn(at, conn, to, tries + 1)
+            } else {
+                Event::Failed(at, conn)
+            };
+            return self.after(SECOND << tries, next);
         }
         if node.process.is_none() {
             return self.after(there + back, Event::Failed(at, conn));
@@ -162,6 +175,7 @@ impl World {
             Some(bug) => bug.rewrite(bytes, &mut self.rng),
             None => bytes,
         };
+        let bytes = self.age(id, bytes);
         self.count_lines(id, side, &bytes);
         let Some(link) = self.links.get_mut(&id) else {
             return;
@@ -170,6 +184,41 @@ impl World {
         self.pump(id, side);
         let moment = self.moment();
         self.after(moment, Event::Written(id, side));
+    }
+
+    /// Towards a member that speaks an older version, and from it, both sides say that version: then
+    /// each writes what the other one can read. The ring's version is the lowest in a SYNC.
+    fn age(&self, id: LinkId, bytes: Vec<u8>) -> Vec<u8> {
+        let (Some((old, minor)), Some(link)) = (self.options.old, self.links.get(&id)) else {
+            return bytes;
+        };
+        let old = self.nodes[old].id;
+        if link
+            .ends
+            .iter()
+            .all(|end| self.nodes[end.at.node].id != old)
+        {
+            return bytes;
+        }
+        let mut aged = Vec::with_capacity(bytes.len());
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let mut fields: Vec<&[u8]> = line.split(|byte| *byte == b'\t').collect();
+            let text = minor.to_string();
+            match fields[0] {
+                b"VERSION" => {
+                    fields.truncate(3);
+                    fields.push(text.as_bytes());
+                    aged.extend_from_slice(&fields.join(&b'\t'));
+                    aged.push(b'\n');
+                }
+                b"SYNC" if fields.len() > 6 => {
+                    fields[4] = text.as_bytes();
+                    aged.extend_from_slice(&fields.join(&b'\t'));
+                }
+                _ => aged.extend_from_slice(line),
+            }
+        }
+        aged
     }
 
     /// Sends as much as the window lets through.
@@ -370,6 +419,8 @@ impl World {
                 continue;
             }
             self.stats.lines += 1;
+            self.stats.bytes += line.len() as u64 + 1;
+            self.stats.syncs += u64::from(line.starts_with(b"SYNC"));
             if self.is_quiet_phase() {
                 let from = self.links.get(&id).map(|link| link.ends[side].at.node);
                 let text = line.escape_ascii().to_string();

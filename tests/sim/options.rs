@@ -34,6 +34,10 @@ pub enum Fault {
     Duplicate,
     /// Somebody connects to the ring listener and talks nonsense.
     Intruder,
+    /// A process is told to end, and takes its leave.
+    Leave,
+    /// An operator removes a director from the ring, and later adds it again.
+    Remove,
 }
 
 pub const HARD: [Fault; 12] = [
@@ -99,6 +103,12 @@ pub struct Options {
     pub order_every: u64,
     /// Orders that forget users without ending their sessions: removing and flushing backends.
     pub forced_orders: bool,
+    /// A member that speaks an older minor version.
+    pub old: Option<(usize, u32)>,
+    /// Flush scripts of which some never end.
+    pub scripts_hang: bool,
+    /// Of a hundred kicks so many are never answered.
+    pub unanswered_kicks: u64,
 }
 
 impl Options {
@@ -153,6 +163,34 @@ impl Options {
             fault_every: rng.pick(&[5, 30, 120]) * SECOND,
             order_every: rng.pick(&[0, 3, 20, 90]) * SECOND,
             forced_orders: rng.percent(40),
+            old: None,
+            scripts_hang: false,
+            unanswered_kicks: 0,
         }
+    }
+
+    /// What came to be simulated later, from numbers of its own: seeds without any of it mean what they
+    /// always meant.
+    pub fn draw_more(&mut self, rng: &mut Rng) {
+        let least = if self.tags > 1 { 7 } else { 6 };
+        if rng.percent(10) && self.directors > 1 && !self.strict {
+            // Below 6 HOST does not say whether a backend is down, so the backends cannot agree.
+            let minor = u32::try_from(rng.between(least, 8)).unwrap();
+            self.old = Some((rng.index(self.directors), minor));
+        }
+        self.scripts_hang = self.flush_script && rng.percent(30);
+        if rng.percent(10) {
+            self.unanswered_kicks = rng.pick(&[10, 50, 100]);
+        }
+        for fault in [Fault::Leave, Fault::Remove] {
+            if !self.strict && self.directors > 1 && rng.percent(15) {
+                self.faults.push(fault);
+            }
+        }
+    }
+
+    /// Moves may take as long as they may.
+    pub fn moves_may_hang(&self) -> bool {
+        self.flush_script || self.unanswered_kicks > 0
     }
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use homing::core::UserHash;
 use homing::core::ring::{Answer, Input, Order, Request, Ticket};
 
+use crate::faults::Cure;
 use crate::node::{backend_ip, tag_name};
 use crate::options::{MS, SECOND};
 use crate::sessions::FORCED;
@@ -21,7 +22,15 @@ const ANSWERED: u64 = 61 * SECOND;
 pub struct Asked {
     pub at: At,
     pub since: u64,
+    /// Whom it adds to the ring.
+    adds: Option<usize>,
 }
+
+/// A move that was ordered while its backend's users were being forgotten ends with them where it came
+/// first. Where it came last it waits in vain, as long as a move may take: until then a director keeps
+/// the user where the move sent it, and the others where they have placed it since. The same happens
+/// where two moves of one user met.
+const HUNG: u64 = CROSSED + FORCED;
 
 impl World {
     pub fn order(&mut self) {
@@ -60,6 +69,10 @@ impl World {
         let asked = Asked {
             at: self.nodes[n].at(n),
             since: self.now,
+            adds: match order {
+                Order::AddDirector(id) => self.nodes.iter().position(|node| node.id == id),
+                _ => None,
+            },
         };
         self.asked.insert(ticket, asked);
         say!(self, "[{n}] {ticket:?} order {order:?}");
@@ -79,7 +92,8 @@ impl World {
     pub fn replied(&mut self, n: usize, ticket: Ticket, answer: &Answer) {
         say!(self, "[{n}] {ticket:?}: {answer:?}");
         let at = self.nodes[n].at(n);
-        match self.asked.remove(&ticket) {
+        let asked = self.asked.remove(&ticket);
+        match asked {
             Some(asked) if asked.at == at => {}
             other => {
                 let text = format!("[{n}] {ticket:?} of {other:?} is answered {answer:?}");
@@ -88,7 +102,12 @@ impl World {
         }
         match answer {
             Answer::Done => self.stats.orders += 1,
-            Answer::Failed(_) => self.refused = Some(ticket),
+            Answer::Failed(_) => {
+                self.refused = Some(ticket);
+                if let Some(added) = asked.and_then(|asked| asked.adds) {
+                    self.after(SECOND, Event::Cure(Cure::Add(added)));
+                }
+            }
         }
     }
 
@@ -121,8 +140,9 @@ impl World {
                     .filter(|(_, (to, when))| to == ip && lately(when));
                 let lost: Vec<u32> = lost.map(|(hash, _)| *hash).collect();
                 self.forced.insert(*ip, self.now);
-                self.forced_users
-                    .extend(lost.into_iter().map(|hash| (hash, self.now + CROSSED)));
+                for hash in lost {
+                    self.excuse(hash, HUNG);
+                }
             }
             Order::Move(hash, ip) => {
                 // Two orders for one user that cross: there is no rule for which one wins.
@@ -131,13 +151,17 @@ impl World {
                     .get(&hash.0)
                     .is_some_and(|(to, when)| to != ip && self.now < when + CROSSED);
                 if crossed || self.forced.get(ip).is_some_and(lately) {
-                    // Where one of them waits in vain, the user stays until the move is given up.
-                    self.forced_users.insert(hash.0, self.now + CROSSED);
+                    self.excuse(hash.0, HUNG);
                 }
                 self.moved.insert(hash.0, (*ip, self.now));
             }
             _ => {}
         }
+    }
+
+    fn excuse(&mut self, hash: u32, time: u64) {
+        let until = self.forced_users.entry(hash).or_default();
+        *until = (*until).max(self.now + time);
     }
 
     fn draw_order(&mut self) -> Order {

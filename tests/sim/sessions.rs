@@ -28,8 +28,10 @@ pub struct Session {
     pub doomed: bool,
 }
 
-/// How long a forced order takes to reach all, and logins that were decided before it to arrive.
-pub const FORCED: u64 = 10 * SECOND;
+/// How long a forced order takes to reach all, and logins that were decided before it to arrive. Where
+/// it crosses another one for the same backend, directors differ until they have found that out twice,
+/// 5 s apart, and told all again.
+pub const FORCED: u64 = 20 * SECOND;
 
 impl World {
     pub fn invent_users(&mut self) {
@@ -116,7 +118,7 @@ impl World {
                 && self
                     .forced_users
                     .get(&self.users[user].hash)
-                    .is_none_or(later)
+                    .is_none_or(|until| session.since > *until)
         };
         self.sessions
             .values()
@@ -199,6 +201,9 @@ impl World {
         let Kick::Moved(key) = kick else {
             return self.feed(n, Input::KickOver);
         };
+        if self.more.percent(self.options.unanswered_kicks) {
+            return;
+        }
         let Some(process) = self.nodes[n].process.as_mut() else {
             return;
         };
@@ -225,7 +230,7 @@ impl World {
             && self.to_order.is_empty()
             && self.skewed == 0
             // A flush script may take as long as a move may.
-            && !(self.options.flush_script && reason == DelayReason::Killing)
+            && !(self.options.moves_may_hang() && reason == DelayReason::Killing)
             && since > ordered + 5 * SECOND
         {
             let text = format!("[{n}] user {user} waited 25 s in a whole ring: {reason}");

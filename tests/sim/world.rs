@@ -50,6 +50,8 @@ pub enum Event {
     /// The proxies end sessions.
     Kick(At, Kick, u64),
     Flushed(At, UserKey, FlushResult, u64),
+    /// The kernel asks again for a connection that nobody answered; how often it has.
+    Syn(At, ConnId, DirectorId, u32),
     Accepted(LinkId),
     Connected(LinkId),
     Failed(At, ConnId),
@@ -114,6 +116,8 @@ pub struct Stats {
     pub agreed_users: Option<u64>,
     /// Lines on the ring, PING and PONG apart.
     pub lines: u64,
+    pub bytes: u64,
+    pub syncs: u64,
     pub pings: u64,
 }
 
@@ -121,6 +125,8 @@ pub struct World {
     pub options: Options,
     pub bug: Option<Bug>,
     pub rng: Rng,
+    /// For what came to be simulated later.
+    pub more: Rng,
     pub now: u64,
     pub nodes: Vec<Node>,
     pub links: BTreeMap<LinkId, Link>,
@@ -132,7 +138,7 @@ pub struct World {
     pub next_session: u64,
     /// Addresses of backends whose users were forgotten by an operator's order, and when.
     pub forced: BTreeMap<IpAddr, u64>,
-    /// The same for users, by hash.
+    /// Users, by hash, whose sessions are excused, and until when.
     pub forced_users: BTreeMap<u32, u64>,
     /// Where users were last ordered to move, and when.
     pub moved: BTreeMap<u32, (IpAddr, u64)>,
@@ -159,7 +165,14 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, bug: Option<Bug>, print: bool) -> World {
         let mut rng = Rng::new(seed);
-        let options = Options::draw(&mut rng);
+        let mut more = Rng::new(!seed);
+        let mut options = Options::draw(&mut rng);
+        options.draw_more(&mut more);
+        World::of(options, (rng, more), bug, print)
+    }
+
+    /// A world of one's own.
+    pub fn of(options: Options, (rng, more): (Rng, Rng), bug: Option<Bug>, print: bool) -> World {
         let mut world = World {
             bug,
             now: 0,
@@ -192,6 +205,7 @@ impl World {
             queued: 0,
             options,
             rng,
+            more,
         };
         world.populate();
         world
@@ -270,35 +284,55 @@ impl World {
         if self.options.strict {
             return true;
         }
+        // Users near their end are confirmed, so that clocks may be this far apart, and no more.
+        let near = u64::from(self.options.expire_secs / 10).clamp(3, 30) * SECOND;
+        if 2 * self.skewed >= near {
+            return false;
+        }
+        // A director whose table is full does not take in what it is told.
+        if self.options.user_limit <= self.users.len() as u64 {
+            return false;
+        }
         // A clock that was set back keeps users for as much longer.
         self.now >= self.disturbed + 120 * SECOND + 2 * self.skewed
     }
 
     /// Until the end, or the first violation.
     pub fn run(&mut self) {
-        while self.violation.is_none() && self.phase != Phase::Done {
-            let Some(Reverse(Queued(when, _, event))) = self.queue.pop() else {
-                break;
-            };
-            self.now = when;
-            if let Some(node) = self.actor(&event)
-                && self.nodes[node].paused_until > when
-            {
-                let resumes = self.nodes[node].paused_until;
-                self.at(resumes, event);
-                continue;
-            }
-            self.stats.events += 1;
-            if self.stats.events > MOST_EVENTS {
-                self.fail(
-                    "L4 storm",
-                    format!("{MOST_EVENTS} events in {} s", when / SECOND),
-                );
-            }
-            self.trace.number(when);
-            self.dispatch(event);
+        while self.violation.is_none() && self.phase != Phase::Done && !self.queue.is_empty() {
+            self.step();
         }
         self.stats.simulated = self.now;
+    }
+
+    fn step(&mut self) {
+        let Some(Reverse(Queued(when, _, event))) = self.queue.pop() else {
+            return;
+        };
+        self.now = when;
+        if let Some(node) = self.actor(&event)
+            && self.nodes[node].paused_until > when
+        {
+            let resumes = self.nodes[node].paused_until;
+            return self.at(resumes, event);
+        }
+        self.stats.events += 1;
+        if self.stats.events > MOST_EVENTS {
+            self.fail(
+                "L4 storm",
+                format!("{MOST_EVENTS} events in {} s", when / SECOND),
+            );
+        }
+        self.trace.number(when);
+        self.dispatch(event);
+    }
+
+    /// Until a time, or the first violation.
+    pub fn run_until(&mut self, end: u64) {
+        while self.violation.is_none() && self.queue.peek().is_some_and(|next| next.0.0 <= end) {
+            self.step();
+        }
+        self.now = self.now.max(end);
     }
 
     fn is_current(&self, at: At) -> bool {
@@ -337,6 +371,7 @@ impl World {
             Event::Deadline(at, core) => self.deadline(at.node, core),
             Event::Kick(at, kick, serial) => self.carry_out_kick(at.node, &kick, serial),
             Event::Flushed(at, key, result, serial) => self.flushed(at.node, key, result, serial),
+            Event::Syn(at, conn, to, tries) => self.syn(at.node, conn, to, tries),
             Event::Accepted(id) => self.accepted(id),
             Event::Connected(id) => self.connected(id),
             Event::Failed(at, conn) => self.dial_failed(at.node, conn),
@@ -373,6 +408,9 @@ impl World {
         } else {
             FlushResult::Failed
         };
+        if self.options.scripts_hang && self.more.percent(30) {
+            return;
+        }
         self.after(time, Event::Flushed(at, flush.key, result, serial));
     }
 }
@@ -389,6 +427,7 @@ fn process_of(event: &Event) -> Option<At> {
         | Event::Deadline(at, _)
         | Event::Kick(at, _, _)
         | Event::Flushed(at, _, _, _)
+        | Event::Syn(at, ..)
         | Event::Failed(at, _) => Some(*at),
         _ => None,
     }

@@ -9,10 +9,10 @@ use crate::wire::ring::DirectorId;
 /// Pause before a Homing director that could not be reached is dialled again; it doubles with every
 /// attempt up to the second value.
 const HOMING_BACK_OFF: u64 = SECOND;
-const HOMING_BACK_OFF_MAX: u64 = 8 * SECOND;
+const HOMING_BACK_OFF_MAX: u64 = 4 * SECOND;
 /// So much is added to the pause, different for every pair of directors: those that lost the same one do
 /// not all come at the same moment.
-const JITTER: u64 = 2 * SECOND;
+const JITTER: u64 = SECOND;
 /// Pause before the best right is dialled again while another one has its place.
 const PREFERRED_PAUSE: u64 = 30 * SECOND;
 
@@ -54,8 +54,11 @@ pub struct Member {
     pub removed: bool,
     /// When it was dialled last.
     pub last_dialled: Option<Mono>,
-    /// It is a Homing director, as far as we know: it was one when it said VERSION last.
+    /// It is a Homing director, as far as we know: it was one when it said VERSION last. One that has
+    /// not said it to us is taken for one while all that have are.
     pub homing: bool,
+    /// It has said VERSION to us.
+    pub(super) met: bool,
     /// When it could not be reached.
     network_failure: Option<Mono>,
     /// How often in a row.
@@ -96,7 +99,8 @@ impl Member {
             parked: None,
             removed: false,
             last_dialled: None,
-            homing: false,
+            homing: true,
+            met: false,
             network_failure: None,
             failures: 0,
             jitter: 0,

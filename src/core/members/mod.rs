@@ -194,6 +194,19 @@ impl Members {
         Ok(())
     }
 
+    /// A director has said VERSION: which program it is decides how soon it is dialled again, and what
+    /// those are taken for that were not met yet.
+    pub fn note_program(&mut self, id: DirectorId, homing: bool) {
+        if let Some(member) = self.get_mut(id) {
+            member.met = true;
+            member.homing = homing;
+        }
+        let all_homing = self.list.iter().all(|member| member.homing || !member.met);
+        for member in self.list.iter_mut().filter(|member| !member.met) {
+            member.homing = all_homing;
+        }
+    }
+
     /// A director has started again, as far as one can know: its counters begin at 0. To be called
     /// when it says ME to us, when we dial it, and when a DIRECTOR line names it. Nothing happens
     /// for this director, whose own counter is not to be touched by others.

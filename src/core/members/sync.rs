@@ -29,6 +29,9 @@ pub enum SyncVerdict {
 pub struct OwnRound {
     /// Number of our newest SYNC.
     pub seq: u32,
+    /// The first number that was sent since our backends or neighbours changed last: what it says is
+    /// as good as the newest.
+    pub since: u32,
     /// Our hosts hash.
     pub hosts_hash: u32,
     /// There are both a left and a right.
@@ -93,7 +96,8 @@ impl OwnRound {
     /// A SYNC that names this director came in. `our_minor` is what we speak.
     pub fn receive(self, sync: &Sync, our_minor: u32) -> OwnSync {
         // Without both neighbours nothing of ours can have gone round.
-        if sync.seq != self.seq || !self.has_neighbours {
+        let current = (self.since..=self.seq).contains(&sync.seq);
+        if !current || !self.has_neighbours {
             return OwnSync::Ignore;
         }
         if sync.hosts_hash != 0 && sync.hosts_hash != self.hosts_hash {

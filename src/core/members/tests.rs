@@ -103,6 +103,7 @@ fn the_list_is_limited() {
 #[test]
 fn who_failed_is_left_alone_for_a_minute() {
     let mut members = ring(43, 41..=45);
+    members.note_program(id(44), false);
     members.get_mut(id(44)).unwrap().network_failed(at(5));
     members.get_mut(id(45)).unwrap().protocol_failed(at(6));
     assert_eq!(lasts(members.candidates(at(6))), [41, 42]);
@@ -112,6 +113,23 @@ fn who_failed_is_left_alone_for_a_minute() {
     members.get_mut(id(44)).unwrap().network_failed(at(70));
     members.get_mut(id(44)).unwrap().reached();
     assert_eq!(lasts(members.candidates(at(70))), [44, 45, 41, 42]);
+}
+
+#[test]
+fn who_was_never_met_is_taken_for_what_the_others_are() {
+    let mut members = ring(43, 41..=45);
+    let again = |members: &mut Members| {
+        let member = members.get_mut(id(44)).unwrap();
+        member.network_failed(at(5));
+        (6..=65).find(|&second| members.candidates(at(second)).any(|it| it == id(44)))
+    };
+    assert!(again(&mut members) <= Some(7), "nobody was met");
+    members.note_program(id(41), true);
+    assert!(again(&mut members) <= Some(8));
+    members.note_program(id(42), false);
+    assert_eq!(again(&mut members), Some(65), "there are others");
+    members.note_program(id(44), true);
+    assert!(again(&mut members) <= Some(10), "it was met");
 }
 
 #[test]
@@ -253,6 +271,7 @@ fn a_difference_that_stays_is_repaired() {
 fn our_own_sync_comes_back() {
     let round = OwnRound {
         seq: 3,
+        since: 3,
         hosts_hash: HASH,
         has_neighbours: true,
     };
@@ -262,6 +281,9 @@ fn our_own_sync_comes_back() {
     assert_eq!(hear(round, 3, HASH), OwnSync::Complete(9));
     assert_eq!(hear(round, 3, 0), OwnSync::Complete(9));
     assert_eq!(hear(round, 3, 6), OwnSync::SendAgain);
+    let sent_again = OwnRound { since: 2, ..round };
+    assert_eq!(hear(sent_again, 1, HASH), OwnSync::Ignore);
+    assert_eq!(hear(sent_again, 2, HASH), OwnSync::Complete(9));
     let lonely = OwnRound {
         has_neighbours: false,
         ..round

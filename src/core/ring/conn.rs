@@ -20,9 +20,18 @@ const ACCEPTOR_LIMIT: u64 = 40 * Mono::SECOND;
 const DIALLER_LIMIT: u64 = 30 * Mono::SECOND;
 /// How long a peer that was sent CONNECT may stay.
 const LEAVE_LIMIT: u64 = 10 * Mono::SECOND;
+/// How long a left may stay when a better one has its handshake behind it: one that lives is gone at
+/// once or after a second, whatever CONNECT makes it do.
+const DISPLACED_LIMIT: u64 = 4 * Mono::SECOND;
 /// Silence before a neighbour is asked whether it is there.
 const PING_SYNCED: u64 = 15 * Mono::SECOND;
 const PING_NOT_SYNCED: u64 = Mono::SECOND;
+/// The same for one that is a Homing director: a connection can vanish without a trace, and a PING
+/// costs forty bytes.
+const PING_HOMING: u64 = 2 * Mono::SECOND;
+/// No byte after a PING: the connection may be dead though the director lives. A Homing director is
+/// dialled once more then, and again after as long; it is not given up before the other limits.
+const PROBE: u64 = 4 * Mono::SECOND;
 
 /// One connection.
 #[derive(Debug)]
@@ -58,6 +67,8 @@ pub(super) struct Conn {
     pub progress: Mono,
     /// Since when a PONG is due.
     pub ping: Option<Mono>,
+    /// Silent for so long that its director was dialled once more, the last time then.
+    pub probed: Option<Mono>,
     /// It is being asked whether it is there because another director wants its place.
     pub verifying: bool,
     /// The ring is synced as far as this neighbour is concerned.
@@ -65,9 +76,13 @@ pub(super) struct Conn {
     /// It was sent CONNECT; what it sends is discarded.
     pub leaves_by: Option<Mono>,
     pub close_at: Option<Mono>,
+    /// A better left waits, and this one has been sent CONNECT.
+    pub displaced_at: Option<Mono>,
     /// In a block of hosts that is not for us.
     pub ignores_hosts: bool,
-    /// Its block of hosts is through, and was taken.
+    /// In a block of hosts that takes the place of ours.
+    pub gives_hosts: bool,
+    /// Such a block is through.
     pub gave_hosts: bool,
     /// The next shard whose users it is sent; `None`: all were, or none are.
     pub cursor: Option<usize>,
@@ -101,11 +116,14 @@ impl Conn {
             last_input: now,
             progress: now,
             ping: None,
+            probed: None,
             verifying: false,
             synced: false,
             leaves_by: None,
             close_at: None,
+            displaced_at: None,
             ignores_hosts: false,
+            gives_hosts: false,
             gave_hosts: false,
             cursor: None,
             tally: Tally::default(),
@@ -173,6 +191,11 @@ impl Conn {
         self.leaves_by = Some(now.after(LEAVE_LIMIT));
     }
 
+    /// Another one waits for its place.
+    pub(super) fn displaced(&mut self, now: Mono) {
+        self.displaced_at.get_or_insert(now.after(DISPLACED_LIMIT));
+    }
+
     /// When something is due, and what.
     pub(super) fn deadline(&self, neighbour: bool, idle: u64, most: u64) -> (Mono, Due) {
         let own = self.own_deadline(neighbour, idle, most);
@@ -182,10 +205,45 @@ impl Conn {
         let close = self
             .close_at
             .map(|at| (at, Due::Close("CONNECT requested", false)));
-        [leave, close].into_iter().flatten().fold(
-            own,
-            |first, next| if next.0 < first.0 { next } else { first },
-        )
+        let displaced = self.displaced_at.map(|at| (at, Due::Displaced));
+        [leave, close, displaced]
+            .into_iter()
+            .flatten()
+            .fold(
+                own,
+                |first, next| if next.0 < first.0 { next } else { first },
+            )
+    }
+
+    /// The handshake is not through, or it is and this is no neighbour.
+    fn handshake_deadline(&self) -> (Mono, Due) {
+        let limit = match self.role {
+            Role::Acceptor => ACCEPTOR_LIMIT,
+            Role::Dialler => DIALLER_LIMIT,
+        };
+        let over = (
+            self.progress.after(limit),
+            Due::Close("Handshake timeout", true),
+        );
+        match self.ping {
+            None if self.may_be_probed() => (self.progress.after(PING_HOMING), Due::Ping),
+            None => over,
+            Some(ping) => self.sooner(self.progress.max(ping), over),
+        }
+    }
+
+    /// Dialling a Homing director once more costs nothing but a handshake.
+    fn may_be_probed(&self) -> bool {
+        self.is_dialler() && self.homing > 0
+    }
+
+    /// The end of a silence, or a probe before it.
+    fn sooner(&self, silent_since: Mono, over: (Mono, Due)) -> (Mono, Due) {
+        let probe = self.probed.unwrap_or(silent_since).after(PROBE);
+        if self.may_be_probed() && probe < over.0 {
+            return (probe, Due::Probe);
+        }
+        over
     }
 
     fn own_deadline(&self, neighbour: bool, idle: u64, most: u64) -> (Mono, Due) {
@@ -200,30 +258,24 @@ impl Conn {
             return (at, Due::Close("Handshake timeout", true));
         }
         if !neighbour {
-            let limit = match self.role {
-                Role::Acceptor => ACCEPTOR_LIMIT,
-                Role::Dialler => DIALLER_LIMIT,
-            };
-            return (
-                self.progress.after(limit),
-                Due::Close("Handshake timeout", true),
-            );
+            return self.handshake_deadline();
         }
         let Some(ping) = self.ping else {
-            let silence = if self.synced {
-                PING_SYNCED
-            } else {
-                PING_NOT_SYNCED
+            let silence = match (self.synced, self.homing > 0) {
+                (false, _) => PING_NOT_SYNCED,
+                (true, true) => PING_HOMING,
+                (true, false) => PING_SYNCED,
             };
             return (self.last_input.after(silence), Due::Ping);
         };
         let silent = self.last_input.max(ping).after(idle);
         let unanswered = ping.after(most);
-        if silent <= unanswered {
+        let over = if silent <= unanswered {
             (silent, Due::Close("Ping timeout", true))
         } else {
             (unanswered, Due::Close("Pong timeout", true))
-        }
+        };
+        self.sooner(self.last_input.max(ping), over)
     }
 }
 
@@ -232,6 +284,10 @@ impl Conn {
 pub(super) enum Due {
     /// Ask whether it is there.
     Ping,
+    /// Dial its director once more.
+    Probe,
+    /// Close it if a better left waits for its place.
+    Displaced,
     /// Close it with this text; whether its director counts as not reached then.
     Close(&'static str, bool),
 }

@@ -75,9 +75,7 @@ impl Ring {
 
     /// Which program a director is decides how soon it is dialled again.
     pub(super) fn note_program(&mut self, director: DirectorId, homing: u32) {
-        if let Some(member) = self.members.get_mut(director) {
-            member.homing = homing > 0;
-        }
+        self.members.note_program(director, homing > 0);
     }
 
     /// The backends, in one go: no other line may come between them. Users follow by and by.
@@ -138,7 +136,7 @@ impl Ring {
         let we_handshaked = self.standing.handshaked;
         if let Some(conn) = self.conns.get_mut(id) {
             conn.ignores_hosts = we_handshaked && !they_handshaked;
-            conn.gave_hosts = they_handshaked && !we_handshaked;
+            conn.gives_hosts = they_handshaked && !we_handshaked;
         }
         if they_handshaked && !we_handshaked {
             self.drop_all_hosts();
@@ -148,6 +146,7 @@ impl Ring {
     pub(super) fn hosts_end(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.ignores_hosts = false;
+            conn.gave_hosts = conn.gives_hosts;
         }
         // Perhaps it can be asked from now on.
         self.stale = true;

@@ -18,6 +18,7 @@ impl Ring {
         conn.last_input = now.mono;
         conn.progress = now.mono;
         conn.tally.read(bytes.len(), now.wall);
+        conn.probed = None;
         if conn.leaves_by.is_some() {
             return;
         }
@@ -193,6 +194,9 @@ impl Ring {
         match self.members.add(id) {
             Ok(true) => {
                 self.say(Event::Member(id, true));
+                if self.standing.synced {
+                    self.arm_preferred();
+                }
                 Ok(())
             }
             Ok(false) => Ok(()),

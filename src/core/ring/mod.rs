@@ -309,7 +309,7 @@ impl Ring {
             standing,
             snapshot,
             stale: false,
-            round: Round::new(now.mono),
+            round: Round::new(now),
             timers: Timers::default(),
             moves: Moves::new(),
             resets: Vec::new(),

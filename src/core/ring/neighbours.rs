@@ -71,6 +71,9 @@ impl Ring {
     }
 
     pub(super) fn connected(&mut self, id: ConnId) {
+        if self.is_answered_probe(id) {
+            return self.close(id, "Our right has answered meanwhile", Level::Debug);
+        }
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
@@ -149,9 +152,13 @@ impl Ring {
     /// Dials a director, unless that is being done or was done a moment ago.
     fn dial(&mut self, to: DirectorId) {
         let dialled = |conn: &Conn| conn.is_dialler() && conn.director == Some(to);
-        if self.conns.map.values().any(dialled) {
-            return;
+        if !self.conns.map.values().any(dialled) {
+            self.dial_once(to);
         }
+    }
+
+    /// Dials a director, unless that was done a moment ago.
+    fn dial_once(&mut self, to: DirectorId) {
         let now = self.now.mono;
         let Some(member) = self.members.get_mut(to) else {
             return;
@@ -168,6 +175,37 @@ impl Ring {
         let conn = Conn::new(Role::Dialler, to.ip, Some(to), now);
         self.conns.map.insert(id, conn);
         self.outputs.push(Output::Dial(id, to));
+    }
+
+    /// Our right, or who is to be it, is silent. Whether its director is gone or only the connection, a
+    /// second one tells: at its ME the director gives up the first one, and at its DONE it is our right.
+    /// Nothing changes as long as that does not come.
+    pub(super) fn probe(&mut self, id: ConnId) {
+        let now = self.now.mono;
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.probed = Some(now);
+        }
+        let Some(to) = self.conns.director(id) else {
+            return;
+        };
+        let dialled = |(&other, conn): (&ConnId, &Conn)| {
+            other != id && conn.is_dialler() && conn.director == Some(to)
+        };
+        if !self.conns.map.iter().any(dialled) {
+            self.dial_once(to);
+        }
+    }
+
+    /// Whether this connection was only to find out about one that has spoken since.
+    fn is_answered_probe(&self, id: ConnId) -> bool {
+        self.right.is_some_and(|right| {
+            right != id
+                && self.conns.director(right) == self.conns.director(id)
+                && self
+                    .conns
+                    .get(right)
+                    .is_some_and(|conn| conn.probed.is_none())
+        })
     }
 
     /// Looks for a right: the best that did not fail lately.
@@ -331,8 +369,28 @@ impl Ring {
             // What comes of it decides.
         } else if self.members.is_better_left(old, who) {
             self.send_away(id, old);
+        } else if let Some(conn) = self.conns.get_mut(left) {
+            // It waits: the present left was told to go to it.
+            conn.displaced(self.now.mono);
         }
-        // Else it waits: the present left was told to go to it.
+    }
+
+    /// Our left was told to leave for another one, and is there still: it has not heard.
+    pub(super) fn displace(&mut self, id: ConnId) {
+        let left = self.conns.director(id);
+        let waits = |conn: &Conn| {
+            !conn.is_dialler()
+                && conn.established.is_some()
+                && conn
+                    .director
+                    .zip(left)
+                    .is_some_and(|(other, left)| self.members.is_better_left(other, left))
+        };
+        if self.left == Some(id) && self.conns.map.values().any(waits) {
+            self.close(id, "CONNECT requested, but it stayed", Level::Info);
+        } else if let Some(conn) = self.conns.get_mut(id) {
+            conn.displaced_at = None;
+        }
     }
 
     fn take_left(&mut self, id: ConnId, who: DirectorId) {
@@ -347,10 +405,11 @@ impl Ring {
             return;
         };
         if let Some(old) = self.right {
+            // The same once more: a second connection to it is only made when the first is silent.
             let better = self
                 .conns
                 .director(old)
-                .is_none_or(|old| self.members.is_better_right(who, old));
+                .is_none_or(|old| old == who || self.members.is_better_right(who, old));
             if !better {
                 return self.close(id, "We have a better right", Level::Info);
             }
@@ -453,7 +512,7 @@ impl Ring {
         } else {
             return;
         }
-        self.round.seq = self.round.seq.wrapping_add(1);
+        self.next_round();
         self.become_unsynced();
     }
 

@@ -293,6 +293,10 @@ impl Ring {
             member.removed = false;
         }
         self.say(Event::Ordered(Deed::Added(id)));
+        // Who serves alone would not look for it otherwise.
+        if self.standing.synced {
+            self.arm_preferred();
+        }
         self.broadcast(&Command::Director(id), None);
         Ok(())
     }

@@ -1,18 +1,23 @@
 //! Rounds of synchronisation (docs/protocol/ring.md, SYNC lines).
 
-use super::{ConnId, Event, Ring};
+use super::{ConnId, Event, Now, Ring};
 use crate::core::members::{OwnRound, OwnSync, Parked, SyncVerdict};
 use crate::core::{Mono, Wall};
 use crate::wire::ring::{Command, DirectorId, MINOR, Sync};
 
 /// How long our SYNC may be under way before it is sent again.
 const RESEND: u64 = 5 * Mono::SECOND;
+/// The same between Homing directors, in the first seconds of a round: in a slow ring more would only be
+/// in each other's way.
+const RESEND_HOMING: u64 = 2 * Mono::SECOND;
 
 /// This director's rounds.
 #[derive(Debug)]
 pub(super) struct Round {
-    /// Number of our newest one.
+    /// Number of our newest SYNC.
     pub seq: u32,
+    /// The first number that was sent for what is now.
+    pub since: u32,
     /// When it began.
     begun: Mono,
     /// How long the last one took that came home, nanoseconds.
@@ -32,10 +37,13 @@ pub(super) struct Round {
 }
 
 impl Round {
-    pub(super) fn new(now: Mono) -> Round {
+    /// The first number is the clock's, so that a process that starts again goes on above the numbers
+    /// of the one before: who missed that it has started takes lower ones for old news.
+    pub(super) fn new(now: Now) -> Round {
         Round {
-            seq: 0,
-            begun: now,
+            seq: short(now.wall),
+            since: short(now.wall),
+            begun: now.mono,
             took: 0,
             frozen: false,
             pending: false,
@@ -75,7 +83,30 @@ impl Ring {
             self.standing.sync_since = Some(self.now.wall);
             self.stale = true;
         }
-        self.round.resend_at = Some(self.now.mono.after(RESEND));
+        self.round.resend_at = Some(self.now.mono.after(self.resend_pause()));
+    }
+
+    fn resend_pause(&self) -> u64 {
+        let young = self.now.mono.since(self.round.begun) < RESEND;
+        if young && self.is_between_homing() {
+            RESEND_HOMING
+        } else {
+            RESEND
+        }
+    }
+
+    /// Both neighbours are Homing directors.
+    fn is_between_homing(&self) -> bool {
+        let homing = |id| self.conns.get(id).is_some_and(|conn| conn.homing > 0);
+        [self.left, self.right]
+            .into_iter()
+            .all(|id| id.is_some_and(homing))
+    }
+
+    /// What our SYNC is about has changed.
+    pub(super) fn next_round(&mut self) {
+        self.round.seq = self.round.seq.wrapping_add(1);
+        self.round.since = self.round.seq;
     }
 
     fn set_neighbours_synced(&mut self, synced: bool) {
@@ -88,7 +119,7 @@ impl Ring {
 
     /// Both neighbours are there, one of them since now.
     pub(super) fn new_round(&mut self) {
-        self.round.seq = self.round.seq.wrapping_add(1);
+        self.next_round();
         self.round.begun = self.now.mono;
         self.become_unsynced();
         self.send_sync();
@@ -96,7 +127,7 @@ impl Ring {
 
     /// A backend or the list of directors has changed.
     pub(super) fn sync_ring(&mut self) {
-        self.round.seq = self.round.seq.wrapping_add(1);
+        self.next_round();
         self.round.begun = self.now.mono;
         if self.left.is_none() && self.right.is_none() {
             return;
@@ -136,7 +167,7 @@ impl Ring {
         self.send(right, &Command::Sync(sync));
         self.round.sent = Some(now.wall);
         self.round.changes_sent = self.round.changes;
-        self.round.resend_at = Some(now.mono.after(RESEND));
+        self.round.resend_at = Some(now.mono.after(self.resend_pause()));
         self.ping_neighbours();
     }
 
@@ -153,9 +184,13 @@ impl Ring {
             return;
         }
         if self.left.is_some() && self.right.is_some() {
+            // Another process of our name may have used higher numbers: ours are old news then.
+            if self.is_between_homing() {
+                self.round.seq = self.round.seq.max(short(self.now.wall));
+            }
             self.send_sync();
         } else {
-            self.round.resend_at = Some(self.now.mono.after(RESEND));
+            self.round.resend_at = Some(self.now.mono.after(self.resend_pause()));
         }
     }
 
@@ -191,6 +226,7 @@ impl Ring {
     fn own_sync_received(&mut self, sync: &Sync, hosts_hash: u32) {
         let own = OwnRound {
             seq: self.round.seq,
+            since: self.round.since,
             hosts_hash,
             has_neighbours: self.left.is_some() && self.right.is_some(),
         };

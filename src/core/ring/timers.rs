@@ -87,6 +87,8 @@ impl Ring {
     fn connection_due(&mut self, id: ConnId, due: Due) {
         match due {
             Due::Ping => self.ping(id),
+            Due::Probe => self.probe(id),
+            Due::Displaced => self.displace(id),
             Due::Close(why, unreached) => {
                 let level = if unreached {
                     Level::Warning

@@ -111,7 +111,10 @@ impl Ring {
         match (hearing.after_weak(copy), hearing.stored) {
             (Tell::Nothing, _) => {}
             (Tell::User(audience), Some(entry)) => {
-                self.tell_user(&entry, except(audience, sender));
+                // Copies are counted in this case too: somebody may repeat the question for ever.
+                if copy != WeakCopy::Again || self.passes_weak(origin) {
+                    self.tell_user(&entry, except(audience, sender));
+                }
             }
             (Tell::User(_), None) => {}
             (Tell::Weak(audience), stored) => {
@@ -127,6 +130,12 @@ impl Ring {
         }
     }
 
+    /// Whether this copy of a USER-WEAK line is one of those that are followed.
+    fn passes_weak(&mut self, origin: Origin) -> bool {
+        let member = self.members.get_mut(origin.director);
+        member.is_none_or(|member| member.pass_weak(origin.seq))
+    }
+
     fn forward_weak(
         &mut self,
         from: ConnId,
@@ -134,11 +143,7 @@ impl Ring {
         (hash, host): (Hash, IpAddr),
         except: Option<DirectorId>,
     ) {
-        let passed = self
-            .members
-            .get_mut(origin.director)
-            .is_none_or(|member| member.pass_weak(origin.seq));
-        if !passed {
+        if !self.passes_weak(origin) {
             return;
         }
         let command = Command::Order(origin, Order::UserWeak { hash, host });

@@ -265,6 +265,11 @@ fn known(entry: &mut Entry, heard: &Heard, stamp: Wall, now: Wall, snapshot: &Sn
         entry.set_stamp(stamp);
         hearing.outcome = Outcome::Changed;
     }
+    // Its confirmation came from a director whose clock is behind ours: the lookups that wait may go on
+    // for this second. They would ask again at once, and get the same answer, for ever.
+    if hearing.wake && snapshot.expiry.is_near(entry.stamp(), now) {
+        entry.set_stamp(snapshot.expiry.nearest(now));
+    }
     hearing.stored = Some(*entry);
     hearing
 }

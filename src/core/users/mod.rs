@@ -69,6 +69,11 @@ impl Expiry {
         stamp.0 + self.expire.saturating_sub(self.near) < now.0
     }
 
+    /// The earliest time stamp that is not near its end.
+    pub(crate) fn nearest(self, now: Wall) -> Wall {
+        Wall(now.0.saturating_sub(self.expire.saturating_sub(self.near)))
+    }
+
     /// Whether a user refreshed at `stamp` was here so lately that nobody can have forgotten it.
     pub fn is_recent(self, stamp: Wall, now: Wall) -> bool {
         stamp.0 + self.expire / 2 >= now.0

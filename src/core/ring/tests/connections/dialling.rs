@@ -238,6 +238,9 @@ fn alone() -> Scripted {
 #[test]
 fn who_is_alone_tries_the_preferred_right_every_30_seconds() {
     let mut s = alone();
+    s.ring.members.note_program(d(33), false);
+    s.ring.timers.preferred = None;
+    s.ring.arm_preferred();
     s.dials.clear();
     let mut times = Vec::new();
     for second in 0..70 {

@@ -41,6 +41,7 @@ fn an_me_of_one_that_sent_garbage_is_refused_for_a_minute() {
 #[test]
 fn without_a_left_an_me_makes_us_look_for_a_right() {
     let mut s = Scripted::started(&five(33));
+    s.ring.members.note_program(d(34), false);
     for _ in 0..30 {
         while let Some((conn, _)) = s.dials.pop_front() {
             s.input(Input::DialFailed(conn));
@@ -192,22 +193,25 @@ fn who_was_sent_away_is_not_listened_to_but_is_told_everything() {
 }
 
 #[test]
-fn one_that_waits_is_told_everything_and_gets_no_ping() {
+fn one_that_waits_is_told_everything_and_gets_no_ping_until_the_left_is_gone() {
     let (mut s, left, _) = with(31, 34);
     let waiting = s.joined(32);
     s.forget();
     let user = s.user(6, 1, 0);
     s.say(left, &user);
     assert_eq!(s.all(waiting), [user]);
-    s.pass(39);
-    assert_eq!(s.all(waiting), Vec::<String>::new());
     let other = s.user(7, 1, 0);
     s.say(waiting, &other);
     assert!(s.known(7).is_some(), "it is listened to");
-    s.pass_ms(39_999);
-    assert!(!s.is_closed(waiting), "40 s from its last byte");
+    s.pass_ms(3_999);
+    assert_eq!(s.all(waiting), Vec::<String>::new());
+    assert!(
+        !s.is_closed(left),
+        "it was sent CONNECT, and has 4 s to leave"
+    );
     s.pass_ms(1);
-    assert!(s.is_closed(waiting) && !s.avoids(32));
+    assert!(s.is_closed(left) && !s.is_closed(waiting));
+    assert_eq!(s.left(), Some(d(32)));
 }
 
 #[test]

@@ -293,3 +293,39 @@ fn who_leaves_says_so_to_all() {
     }
     assert!(s.dials.is_empty());
 }
+
+/// A dialled director that says it is Homing, and is done; it answers no PING.
+fn homing_right(s: &mut Scripted, conn: ConnId) {
+    let me = s.me(33);
+    s.batch(conn, &["VERSION\tdirector\t1\t9\thoming=1", &me, "DONE"]);
+}
+
+#[test]
+fn a_homing_right_that_is_silent_is_dialled_once_more() {
+    let mut s = Scripted::started(&Setup::default());
+    let right = s.reached(33);
+    homing_right(&mut s, right);
+    assert!(s.right().is_some());
+    // Not synced: PING after 1 s; the probe 4 s later.
+    s.pass_ms(4_999);
+    assert!(s.dials.is_empty());
+    s.pass_ms(1);
+    let again = s.reached(33);
+    assert!(
+        !s.is_closed(right) && s.right() == Some(d(33)),
+        "not given up"
+    );
+    homing_right(&mut s, again);
+    assert!(s.is_closed(right) && s.right() == Some(d(33)));
+}
+
+#[test]
+fn a_right_that_speaks_before_the_probe_is_through_stays() {
+    let mut s = Scripted::started(&Setup::default());
+    let right = s.reached(33);
+    homing_right(&mut s, right);
+    s.pass(5);
+    s.say(right, "PONG");
+    let again = s.reached(33);
+    assert!(s.is_closed(again) && !s.is_closed(right) && s.right() == Some(d(33)));
+}
