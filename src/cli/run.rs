@@ -21,6 +21,7 @@ use crate::shell::keeper::{Keeper, KeeperEvent};
 use crate::shell::preflight::{self, Exit};
 use crate::shell::ring_io::tls::Certificates;
 use crate::shell::ring_io::{Driver, Tuning};
+use crate::shell::sessions;
 use crate::shell::signals::{self, ControlSource};
 use crate::shell::sockets::{BindClass, Bound};
 use crate::shell::tier::{Tier, tunables};
@@ -182,6 +183,7 @@ fn start(
     drop_privileges(&settings)?;
     let source = control_source(None)?;
     let (tier, driver) = start_tier(&settings, &report.cpus)?;
+    let sessions = sessions::Config::of(&settings);
     let mut ring_listeners = Vec::new();
     for bound in handed {
         match bound.kind {
@@ -192,6 +194,7 @@ fn start(
     let control = Control {
         tier,
         driver,
+        sessions,
         ring_listeners,
         source,
         keeper: Some(keeper),
@@ -237,6 +240,7 @@ fn start_service(
         .map_err(|error| Refused::config(error.to_string()))?;
     let source = control_source(Some(service.death_watch))?;
     let (tier, driver) = start_tier(&settings, &report.cpus)?;
+    let sessions = sessions::Config::of(&settings);
     let mut ring_listeners = Vec::new();
     for listener in service.listeners {
         let name = &listener.name;
@@ -261,6 +265,7 @@ fn start_service(
     let control = Control {
         tier,
         driver,
+        sessions,
         ring_listeners,
         source,
         keeper: None,
@@ -279,12 +284,6 @@ fn start_service(
 fn only_what_is_served(settings: &Settings) -> Result<(), Refused> {
     // Once more when privileges are dropped, and then to be used.
     ring_certificates(settings)?;
-    if settings.director_flush_socket.is_some() || settings.director_flush_command.is_some() {
-        tracing::warn!(
-            "director_flush_socket and director_flush_command are not used by this version: moved \
-             users log in after director_user_kick_delay"
-        );
-    }
     let unserved = settings
         .listeners
         .iter()
@@ -434,6 +433,7 @@ fn apply(
         Some(Tuning {
             limits: ring::limits(&current),
             certificates,
+            sessions: sessions::Config::of(&current),
         })
     }
 }

@@ -18,6 +18,7 @@ use super::keeper::{Keeper, KeeperError, KeeperEvent};
 use super::readable::{readable, socket_readable};
 use super::ring_io::serve::RingThread;
 use super::ring_io::{Driver, Tuning};
+use super::sessions;
 use super::signals::{ControlSource, Notice};
 use super::stats::Stats;
 use super::systemd;
@@ -47,6 +48,8 @@ pub struct Control {
     pub master: Option<StatusReporter>,
     /// The machine of the ring.
     pub driver: Driver,
+    /// How sessions are ended.
+    pub sessions: sessions::Config,
     /// Ring listeners that were handed over.
     pub ring_listeners: Vec<OwnedFd>,
     /// What happens on SIGHUP.
@@ -103,9 +106,8 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         .map_err(|error| StartError::Executor(error.to_string()))?;
     let notes = Arc::clone(control.tier.directory().notes());
     let cores = Arc::clone(control.tier.cores());
-    // The last CPU: one that no core serves on, if there is any.
-    let last = cpus.last().copied().unwrap_or(first);
-    let ring = RingThread::start(control.driver, notes, cores, last)?;
+    let cpus = if cpus.is_empty() { &[0] } else { cpus };
+    let ring = RingThread::start(control.driver, control.sessions, notes, cores, cpus)?;
     for listener in control.ring_listeners {
         ring.listen(listener);
     }

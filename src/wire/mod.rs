@@ -8,3 +8,4 @@ pub mod ip_text;
 pub mod ipc;
 pub mod line;
 pub mod ring;
+pub mod script;

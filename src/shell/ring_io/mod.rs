@@ -6,6 +6,7 @@
 //! | `accept` | connections that others make to us |
 //! | `conn` | one connection: bytes that wait, dialling |
 //! | `log` | what is logged, and how often |
+//! | `orders` | kicks and flush scripts, which another thread carries out |
 //! | `secure` | where TLS stands between sockets and machine |
 //! | [`tls`] | TLS itself, without sockets |
 //! | [`serve`] | the thread, and what others tell it |
@@ -23,6 +24,7 @@ mod accept;
 mod conn;
 pub mod driver;
 mod log;
+mod orders;
 mod secure;
 pub mod serve;
 pub mod tls;
@@ -37,6 +39,7 @@ use accept::LISTENER;
 use conn::{Conn, Stage};
 pub use driver::{Driver, Machine};
 use log::Log;
+use orders::Orders;
 pub use secure::Tuning;
 use serve::Message;
 
@@ -46,7 +49,7 @@ use super::epoll::{Epoll, Events, Interest, Ready};
 use super::io::Read;
 use super::mailbox::Mailbox;
 use super::notes::Notes;
-use crate::core::ring::{ConnId, FlushResult, Input, Kick, Level, Now, Output};
+use crate::core::ring::{ConnId, Input, Level, Now, Output};
 use crate::core::{Mono, UserKey};
 use crate::wire::ring::DirectorId;
 
@@ -113,6 +116,7 @@ pub struct RingIo<M> {
     scratch: Vec<u8>,
     now: Now,
     log: Log,
+    orders: Orders,
 }
 
 impl<M: Machine> RingIo<M> {
@@ -153,6 +157,7 @@ impl<M: Machine> RingIo<M> {
             scratch: vec![0; READ_SIZE],
             now: now(),
             log: Log::default(),
+            orders: Orders::default(),
         })
     }
 
@@ -385,14 +390,10 @@ impl<M: Machine> RingIo<M> {
                 }
             }
             Output::Secure(id) => self.secure(id),
-            Output::Kick(kick) => self.kick(kick),
-            Output::Flush(flush) => {
-                // There is nothing yet that would run the script.
-                self.answers
-                    .push_back(Input::Flushed(flush.key, FlushResult::Failed));
-            }
-            // Both were answered at once.
-            Output::AbortKick(_) | Output::AbortFlush(_) => {}
+            Output::Kick(kick) => self.answers.extend(self.orders.kick(kick)),
+            Output::AbortKick(key) => self.orders.abort_kick(key),
+            Output::Flush(flush) => self.answers.extend(self.orders.flush(flush)),
+            Output::AbortFlush(key) => self.orders.abort_flush(key),
             Output::Wake(key) => self.woken.push(key),
             Output::Event(event) => self.log.event(&event, self.now.mono),
         }
@@ -420,16 +421,6 @@ impl<M: Machine> RingIo<M> {
         let to = to.map_or_else(String::new, |to| to.to_string());
         let text = || format!("connect({to}) from {} failed: {error}", self.own);
         self.log.line(Level::Info, "dial", self.now.mono, text);
-    }
-
-    /// No socket to Dovecot's ipc service is open yet, so nobody can be told to end sessions: a move
-    /// goes on as if that had been done, after its delay.
-    fn kick(&mut self, kick: Kick) {
-        let text = || format!("sessions are not ended, there is no kick socket yet: {kick:?}");
-        self.log.line(Level::Warning, "kick", self.now.mono, text);
-        if let Kick::Moved(key) = kick {
-            self.answers.push_back(Input::Kicked(key));
-        }
     }
 
     /// Writes what waits, once to each connection. False: nothing did.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crossbeam::channel::{Sender, bounded};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
+use super::orders::Orders;
 use super::{Driver, Machine, RingIo, Tuning};
 use crate::core::ring::Input;
 use crate::shell::clock;
@@ -19,6 +20,7 @@ use crate::shell::cores::Cores;
 use crate::shell::epoll::Events;
 use crate::shell::mailbox::Mailbox;
 use crate::shell::notes::Notes;
+use crate::shell::sessions::{self, Sessions};
 use crate::shell::tier::StartError;
 
 /// Longest wait without events.
@@ -38,6 +40,8 @@ pub enum Message {
     StopListening,
     /// Tell the machine.
     Input(Input<'static>),
+    /// An order of the ring's is over.
+    Over(sessions::Answer),
     /// After a reload.
     Tune(Tuning),
     /// Send a line for the log.
@@ -54,19 +58,27 @@ pub struct RingThread {
 }
 
 impl RingThread {
-    /// Starts it on a CPU. The machine is told nothing yet.
+    /// Starts it on the last of the CPUs, and the thread that ends sessions on any. The machine is told nothing yet.
     ///
     /// # Errors
     /// Out of descriptors or threads.
     pub fn start(
         driver: Driver,
+        sessions: sessions::Config,
         notes: Arc<Notes>,
         cores: Arc<Cores>,
-        cpu: usize,
+        cpus: &[usize],
     ) -> Result<RingThread, StartError> {
+        // One that no core serves on, if there is any.
+        let cpu = cpus.last().copied().unwrap_or(0);
         let own: IpAddr = driver.ring().members().me().ip;
         let mailbox = Arc::new(Mailbox::new()?);
-        let ring = RingIo::new(driver, own, notes, cores, Arc::clone(&mailbox))?;
+        let mut ring = RingIo::new(driver, own, notes, cores, Arc::clone(&mailbox))?;
+        let answers = {
+            let mailbox = Arc::clone(&mailbox);
+            Arc::new(move |answer| mailbox.send(Message::Over(answer)))
+        };
+        ring.orders = Orders::carried_out_by(Sessions::start(sessions, answers, cpus)?);
         // No registered buffers: they are for files, and are charged to the locked memory.
         let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name("ring")
@@ -152,7 +164,15 @@ impl<M: Machine> RingIo<M> {
                 Message::Unlisten(number) => self.unlisten(number),
                 Message::StopListening => self.stop_listening(),
                 Message::Input(input) => self.handle(input),
-                Message::Tune(tuning) => self.machine.tune(tuning),
+                Message::Over(answer) => {
+                    if let Some(input) = self.orders.over(answer) {
+                        self.handle(input);
+                    }
+                }
+                Message::Tune(tuning) => {
+                    self.orders.tune(&tuning.sessions);
+                    self.machine.tune(tuning);
+                }
                 Message::Summary(sender) => {
                     // A full or closed channel means that nobody waits for the answer any more.
                     let _ = sender.try_send(self.machine.summary());

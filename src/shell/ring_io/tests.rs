@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
-use crate::core::ring::Flush;
+use crate::core::ring::{Flush, FlushResult, Kick};
 use crate::core::users::SHARDS;
 use crate::core::{TagId, UserHash};
 use crate::shell::cores::Message as News;
@@ -414,6 +414,7 @@ fn kicks_and_flush_scripts_are_answered_while_nothing_can_carry_them_out() {
         old_down: false,
         old_vhosts: 100,
         new: OWN.parse().unwrap(),
+        new_name: None,
     }));
     assert!(rig.told(&Told::Flushed(user(8), FlushResult::Failed)));
 }
