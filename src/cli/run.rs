@@ -182,8 +182,10 @@ fn start(
     made.iter().try_for_each(refuse_problem)?;
     drop_privileges(&settings)?;
     let source = control_source(None)?;
-    let (tier, driver) = start_tier(&settings, &report.cpus)?;
     let sessions = sessions::Config::of(&settings);
+    // Nobody is served yet who could be placed elsewhere.
+    let learnt = sessions::learn(&sessions);
+    let (tier, driver) = start_tier(&settings, &report.cpus)?;
     let mut ring_listeners = Vec::new();
     for bound in handed {
         match bound.kind {
@@ -195,6 +197,7 @@ fn start(
         tier,
         driver,
         sessions,
+        learnt,
         ring_listeners,
         source,
         keeper: Some(keeper),
@@ -239,8 +242,10 @@ fn start_service(
         .apply(user)
         .map_err(|error| Refused::config(error.to_string()))?;
     let source = control_source(Some(service.death_watch))?;
-    let (tier, driver) = start_tier(&settings, &report.cpus)?;
     let sessions = sessions::Config::of(&settings);
+    // Nobody is served yet who could be placed elsewhere.
+    let learnt = sessions::learn(&sessions);
+    let (tier, driver) = start_tier(&settings, &report.cpus)?;
     let mut ring_listeners = Vec::new();
     for listener in service.listeners {
         let name = &listener.name;
@@ -266,6 +271,7 @@ fn start_service(
         tier,
         driver,
         sessions,
+        learnt,
         ring_listeners,
         source,
         keeper: None,

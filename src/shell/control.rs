@@ -50,6 +50,8 @@ pub struct Control {
     pub driver: Driver,
     /// How sessions are ended.
     pub sessions: sessions::Config,
+    /// Sessions that are there already.
+    pub learnt: Vec<sessions::Learnt>,
     /// Ring listeners that were handed over.
     pub ring_listeners: Vec<OwnedFd>,
     /// What happens on SIGHUP.
@@ -107,7 +109,14 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
     let notes = Arc::clone(control.tier.directory().notes());
     let cores = Arc::clone(control.tier.cores());
     let cpus = if cpus.is_empty() { &[0] } else { cpus };
-    let ring = RingThread::start(control.driver, control.sessions, notes, cores, cpus)?;
+    let ring = RingThread::start(
+        control.driver,
+        control.sessions,
+        control.learnt,
+        notes,
+        cores,
+        cpus,
+    )?;
     for listener in control.ring_listeners {
         ring.listen(listener);
     }

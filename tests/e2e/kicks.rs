@@ -172,3 +172,55 @@ fn sessions_that_cannot_be_ended_are_told_of() {
     );
     expect_unharmed(&mut client, "moves", &home);
 }
+
+/// A user whose session is not where new ones of that name go stays there when Homing is started again.
+mod sessions_that_are_there_at_the_start_keep_their_users {
+    use crate::rig::DirectorPlacement::Standalone;
+
+    #[test]
+    fn all_23() {
+        super::learns(crate::cases::ALL_23.homing(Standalone));
+    }
+    #[test]
+    fn all_24() {
+        super::learns(crate::cases::ALL_24.homing(Standalone));
+    }
+    #[test]
+    fn proxy_23_shared_logins() {
+        super::learns(crate::cases::PROXY_23.homing(Standalone));
+    }
+    #[test]
+    fn proxy_24_shared_logins() {
+        super::learns(crate::cases::PROXY_24.homing(Standalone));
+    }
+}
+
+fn learns(case: Case) {
+    let names: Vec<String> = (1..=6).map(|n| format!("user{n}")).collect();
+    let users = names.iter().map(User::proxied).collect();
+    let mut tier = Tier::start(&TierSpec::new(case, users));
+    let mut client = Client::new();
+    let mut homes = Vec::new();
+    for name in &names {
+        homes.push(idle(&tier, &mut client, name));
+    }
+    tier.director.stop();
+    let settings = tier.director.settings();
+    let text = fs::read_to_string(&settings).expect("settings");
+    // Homing comes back with fifty backends more, at addresses where nobody listens: there six users that
+    // are placed anew would be sent, but for one time in a hundred million.
+    let more = (40..90).map(|host| tier.site.address(host).to_string());
+    let more = more.collect::<Vec<_>>().join(" ");
+    let more = format!("director_mail_servers = \"{more} ");
+    fs::write(&settings, text.replace("director_mail_servers = \"", &more)).expect("settings");
+    tier.director.run();
+    assert_eq!(tier.director.users().total, names.len() as u64);
+    for (name, home) in names.iter().zip(&homes) {
+        assert_eq!(
+            tier.visit(&mut Client::new(), "imap", name),
+            *home,
+            "{name}"
+        );
+        expect_unharmed(&mut client, name, home);
+    }
+}

@@ -49,6 +49,7 @@ use super::epoll::{Epoll, Events, Interest, Ready};
 use super::io::Read;
 use super::mailbox::Mailbox;
 use super::notes::Notes;
+use super::sessions::Learnt;
 use crate::core::ring::{ConnId, Input, Level, Now, Output};
 use crate::core::{Mono, UserKey};
 use crate::wire::ring::DirectorId;
@@ -117,6 +118,8 @@ pub struct RingIo<M> {
     now: Now,
     log: Log,
     orders: Orders,
+    /// Sessions whose users are to be placed before any lookup is.
+    learnt: Vec<Learnt>,
 }
 
 impl<M: Machine> RingIo<M> {
@@ -158,6 +161,7 @@ impl<M: Machine> RingIo<M> {
             now: now(),
             log: Log::default(),
             orders: Orders::default(),
+            learnt: Vec::new(),
         })
     }
 
@@ -351,7 +355,16 @@ impl<M: Machine> RingIo<M> {
                 break;
             }
         }
+        // Before lookups that wait for the ring are told that it is there.
+        self.learn();
         self.tell_cores();
+    }
+
+    /// Places the users of sessions that were there at the start, as soon as that can be.
+    fn learn(&mut self) {
+        if !self.learnt.is_empty() && self.machine.learn(&self.learnt, self.now) {
+            self.learnt = Vec::new();
+        }
     }
 
     /// Whether something is to be done because of the time.

@@ -20,7 +20,7 @@ use crate::shell::cores::Cores;
 use crate::shell::epoll::Events;
 use crate::shell::mailbox::Mailbox;
 use crate::shell::notes::Notes;
-use crate::shell::sessions::{self, Sessions};
+use crate::shell::sessions::{self, Learnt, Sessions};
 use crate::shell::tier::StartError;
 
 /// Longest wait without events.
@@ -65,6 +65,7 @@ impl RingThread {
     pub fn start(
         driver: Driver,
         sessions: sessions::Config,
+        learnt: Vec<Learnt>,
         notes: Arc<Notes>,
         cores: Arc<Cores>,
         cpus: &[usize],
@@ -78,6 +79,9 @@ impl RingThread {
             let mailbox = Arc::clone(&mailbox);
             Arc::new(move |answer| mailbox.send(Message::Over(answer)))
         };
+        ring.learnt = learnt;
+        // A director without others places them here and now, before anybody asks.
+        ring.learn();
         ring.orders = Orders::carried_out_by(Sessions::start(sessions, answers, cpus)?);
         // No registered buffers: they are for files, and are charged to the locked memory.
         let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))

@@ -45,6 +45,10 @@ struct Script {
 }
 
 impl Machine for Script {
+    fn learn(&mut self, _: &[Learnt], _: Now) -> bool {
+        true
+    }
+
     fn handle(&mut self, input: Input<'_>, _: Now) {
         let told = match input {
             Input::Accepted { conn, source } => {

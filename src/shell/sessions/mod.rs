@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `serve` | the thread: a connection to Dovecot's service, and what [`core::sessions`](crate::core::sessions) wants |
 //! | `tell` | a connection to one login process |
+//! | `learn` | sessions that are there when the director starts |
 //! | `flush` | flush scripts, each on a thread of its own |
 //! | `program` | a program and its children |
 
@@ -21,11 +22,14 @@ use crate::core::ring::{Flush, FlushResult, Kick};
 use crate::settings::{FlushUri, KickService, Settings};
 
 mod flush;
+mod learn;
 mod program;
 mod serve;
 mod tell;
 #[cfg(test)]
 mod tests;
+
+pub use learn::{Learnt, User, learn};
 
 /// How sessions are ended and scripts are run.
 #[derive(Clone, Debug)]

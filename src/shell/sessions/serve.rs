@@ -326,7 +326,7 @@ impl Thread {
 }
 
 /// Sockets in base_dir, in the order in which they are tried.
-fn names(service: KickService) -> &'static [&'static str] {
+pub(super) fn names(service: KickService) -> &'static [&'static str] {
     match service {
         KickService::Auto => &["ipc", "anvil"],
         KickService::Ipc => &["ipc"],
@@ -335,7 +335,7 @@ fn names(service: KickService) -> &'static [&'static str] {
     }
 }
 
-fn dial(path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn dial(path: &Path) -> io::Result<OwnedFd> {
     let address = UnixAddress::new(path).ok_or_else(|| {
         io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -355,7 +355,7 @@ fn is_gone(path: &Path, error: &io::Error) -> bool {
 }
 
 /// Why a socket cannot be used, and what would help.
-fn fault(path: &Path, error: &io::Error) -> String {
+pub(super) fn fault(path: &Path, error: &io::Error) -> String {
     let path = path.display();
     match error.kind() {
         io::ErrorKind::PermissionDenied => format!(

@@ -202,7 +202,7 @@ fn a_program_gets_six_arguments_and_its_status_counts() {
         script(
             dir,
             &format!(
-                "echo \"$# $* ${HOME-none}\" > {}; exit $(($2 % 2))",
+                "echo \"$# $* ${{HOME-none}}\" > {}; exit $(($2 % 2))",
                 out.display()
             ),
         )
