@@ -75,8 +75,8 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         max_parallel_moves: number(settings.director_max_parallel_moves),
         max_parallel_kicks: number(settings.director_max_parallel_kicks),
         output_buffer: usize::try_from(settings.director_output_buffer_size).unwrap_or(usize::MAX),
-        // Scripts are not run by this version; a move then waits its delay instead.
-        flush_script: false,
+        flush_script: settings.director_flush_socket.is_some()
+            || settings.director_flush_command.is_some(),
         tls: tls(settings),
         jitter: random::seed(),
     }

@@ -21,6 +21,7 @@ use crate::shell::keeper::{Keeper, KeeperEvent};
 use crate::shell::preflight::{self, Exit};
 use crate::shell::ring_io::tls::Certificates;
 use crate::shell::ring_io::{Driver, Tuning};
+use crate::shell::sessions;
 use crate::shell::signals::{self, ControlSource};
 use crate::shell::sockets::{BindClass, Bound};
 use crate::shell::tier::{Tier, tunables};
@@ -181,6 +182,9 @@ fn start(
     made.iter().try_for_each(refuse_problem)?;
     drop_privileges(&settings)?;
     let source = control_source(None)?;
+    let sessions = sessions::Config::of(&settings);
+    // Nobody is served yet who could be placed elsewhere.
+    let learnt = sessions::learn(&sessions);
     let (tier, driver) = start_tier(&settings, &report.cpus)?;
     let (mut ring_listeners, mut admin_listeners) = (Vec::new(), Vec::new());
     for bound in handed {
@@ -196,6 +200,8 @@ fn start(
     let control = Control {
         tier,
         driver,
+        sessions,
+        learnt,
         ring_listeners,
         admin_listeners,
         source,
@@ -241,6 +247,9 @@ fn start_service(
         .apply(user)
         .map_err(|error| Refused::config(error.to_string()))?;
     let source = control_source(Some(service.death_watch))?;
+    let sessions = sessions::Config::of(&settings);
+    // Nobody is served yet who could be placed elsewhere.
+    let learnt = sessions::learn(&sessions);
     let (tier, driver) = start_tier(&settings, &report.cpus)?;
     let (mut ring_listeners, mut admin_listeners) = (Vec::new(), Vec::new());
     for listener in service.listeners {
@@ -269,6 +278,8 @@ fn start_service(
     let control = Control {
         tier,
         driver,
+        sessions,
+        learnt,
         ring_listeners,
         admin_listeners,
         source,
@@ -288,12 +299,6 @@ fn start_service(
 fn only_what_is_served(settings: &Settings) -> Result<(), Refused> {
     // Once more when privileges are dropped, and then to be used.
     ring_certificates(settings)?;
-    if settings.director_flush_socket.is_some() || settings.director_flush_command.is_some() {
-        tracing::warn!(
-            "director_flush_socket and director_flush_command are not used by this version: moved \
-             users log in after director_user_kick_delay"
-        );
-    }
     let unserved = settings
         .listeners
         .iter()
@@ -443,6 +448,7 @@ fn apply(
         Some(Tuning {
             limits: ring::limits(&current),
             certificates,
+            sessions: sessions::Config::of(&current),
         })
     }
 }

@@ -19,6 +19,7 @@
 //! | [`lookup`] | what an auth reply asks for, and how the answer is written |
 //! | [`parking`] | lookups that must wait |
 //! | [`ring`] | the machine of the director ring |
+//! | [`sessions`] | how sessions are ended |
 
 use std::fmt;
 
@@ -31,6 +32,7 @@ pub mod members;
 pub mod moves;
 pub mod parking;
 pub mod ring;
+pub mod sessions;
 pub mod snapshot;
 pub mod user_hash;
 pub mod users;

@@ -68,6 +68,8 @@ pub struct Settings {
     pub director_ping_max_timeout: Duration,
     /// Pause after a move's kicks. Whole seconds; may be 0.
     pub director_user_kick_delay: Duration,
+    /// Who is asked to end sessions.
+    pub kick_service: KickService,
     /// Default number of users that `director flush` moves at a time (1..).
     pub director_max_parallel_moves: u32,
     /// Kicks of administrators under way at a time (1..).
@@ -179,6 +181,34 @@ pub enum FlushUri {
     Tcp(String, u16),
     /// Program to run; absolute.
     Exec(String),
+}
+
+/// Which of Dovecot's services ends sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KickService {
+    /// Whichever is there.
+    Auto,
+    /// Dovecot 2.3's `ipc`.
+    Ipc,
+    /// Dovecot 2.4's `anvil`.
+    Anvil,
+    /// None: sessions are not ended.
+    None,
+}
+
+impl KickService {
+    /// Every value, with its name in settings.
+    pub const ALL: [(KickService, &str); 4] = [
+        (KickService::Auto, "auto"),
+        (KickService::Ipc, "ipc"),
+        (KickService::Anvil, "anvil"),
+        (KickService::None, "none"),
+    ];
+
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        KickService::ALL[self as usize].1
+    }
 }
 
 /// PEM files of the ring's TLS. All absolute.

@@ -9,7 +9,7 @@ use super::kinds::{self, Value};
 use super::load::Sockets;
 use super::network::Network;
 use super::problem::Problems;
-use super::{FlushUri, RingTls, Settings, listener, servers, table};
+use super::{FlushUri, KickService, RingTls, Settings, listener, servers, table};
 use crate::core::user_hash::Template;
 
 /// Longest lookup timeout in seconds that login processes wait for.
@@ -29,6 +29,7 @@ pub(crate) fn resolve(
     check.log_level(&s, problems);
     check.timeouts(&s, problems);
     s.director_flush_socket = check.flush(&s, problems);
+    s.kick_service = check.kick_service(problems);
     s.director_ring_tls = check.ring_tls(problems);
     check.base_dir(&s, problems);
     let auth = [s.auth_login_path.as_path(), s.auth_userdb_path.as_path()];
@@ -77,6 +78,7 @@ fn simple(d: &Document) -> Settings {
         director_ping_idle_timeout: d.duration("director_ping_idle_timeout"),
         director_ping_max_timeout: d.duration("director_ping_max_timeout"),
         director_user_kick_delay: d.duration("director_user_kick_delay"),
+        kick_service: KickService::Auto,
         director_max_parallel_moves: d.uint32("director_max_parallel_moves"),
         director_max_parallel_kicks: d.uint32("director_max_parallel_kicks"),
         director_output_buffer_size: d.number("director_output_buffer_size"),
@@ -258,6 +260,25 @@ impl Check<'_> {
                 None
             }
         }
+    }
+
+    fn kick_service(&self, problems: &mut Problems<'_>) -> KickService {
+        let key = "kick_service";
+        let text = self.document.text(key);
+        let found = KickService::ALL.iter().find(|(_, name)| *name == text);
+        found.map_or_else(
+            || {
+                let accepted = table::find(key).expect("in the table").accepts();
+                self.error(
+                    problems,
+                    key,
+                    format!("Unknown service '{text}'"),
+                    &accepted,
+                );
+                KickService::Auto
+            },
+            |&(service, _)| service,
+        )
     }
 
     fn ring_tls(&self, problems: &mut Problems<'_>) -> Option<RingTls> {

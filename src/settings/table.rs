@@ -100,6 +100,7 @@ impl Spec {
             ("director_flush_socket" | "director_flush_script", _) => {
                 "unix:PATH, tcp:HOST:PORT or exec:PROGRAM".to_owned()
             }
+            ("kick_service", _) => "auto, ipc, anvil or none".to_owned(),
             (_, true) => self.kind.accepts().to_owned(),
             (_, false) => format!("{}; {range}", self.kind.accepts()),
         }
@@ -201,6 +202,9 @@ pub static TABLE: &[Spec] = &[
         .range(1, U32),
     row("director_user_kick_delay", Time, "2 s", Live, |s| seconds(s.director_user_kick_delay),
         "Pause after the kicks of a move, before the user may log in again.").range(0, 3600),
+    row("kick_service", Text, "auto", Live, |s| s.kick_service.name().to_owned(),
+        "Which of Dovecot's services ends the sessions of users that are moved or kicked: ipc (2.3) or \
+         anvil (2.4), sockets in base_dir; auto: whichever is there. none: sessions are not ended."),
     row("director_max_parallel_moves", Uint, "100", Live, |s| s.director_max_parallel_moves.to_string(),
         "Users moved at a time by one flush, unless the order says otherwise.").range(1, U32),
     row("director_max_parallel_kicks", Uint, "100", Live, |s| s.director_max_parallel_kicks.to_string(),

@@ -17,7 +17,8 @@ use super::dovecot_master::StatusReporter;
 use super::keeper::{Keeper, KeeperError, KeeperEvent};
 use super::readable::{readable, socket_readable};
 use super::ring_io::serve::{Replies, RingThread};
-use super::ring_io::{Driver, Tuning};
+use super::ring_io::{self, Driver, Tuning};
+use super::sessions;
 use super::signals::{ControlSource, Notice};
 use super::stats::Stats;
 use super::systemd;
@@ -49,6 +50,10 @@ pub struct Control {
     pub master: Option<StatusReporter>,
     /// The machine of the ring.
     pub driver: Driver,
+    /// How sessions are ended.
+    pub sessions: sessions::Config,
+    /// Sessions that are there already.
+    pub learnt: Vec<sessions::Learnt>,
     /// Ring listeners that were handed over.
     pub ring_listeners: Vec<OwnedFd>,
     /// Admin listeners that were handed over, and who may connect to them.
@@ -103,8 +108,6 @@ enum InUse {
 /// The executor cannot be made.
 pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(), StartError> {
     let first = cpus.first().copied().unwrap_or(0);
-    // The last CPU: one that no core serves on, if there is any.
-    let last = cpus.last().copied().unwrap_or(first);
     let replies = Arc::new(Replies::new()?);
     // Taken before the ring's thread can change it.
     let initial = control.tier.directory().snapshot();
@@ -114,7 +117,17 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
     };
     let notes = Arc::clone(control.tier.directory().notes());
     let cores = Arc::clone(control.tier.cores());
-    let ring = RingThread::start(control.driver, notes, cores, Arc::clone(&replies), last)?;
+    let ring = RingThread::start(
+        ring_io::serve::Setup {
+            driver: control.driver,
+            sessions: control.sessions,
+            learnt: control.learnt,
+            notes,
+            cores,
+            replies: Arc::clone(&replies),
+        },
+        if cpus.is_empty() { &[0] } else { cpus },
+    )?;
     for listener in control.ring_listeners {
         ring.listen(listener);
     }

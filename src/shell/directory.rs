@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use crate::core::admission::{Rate, has_room};
 use crate::core::lookup::Socket;
 use crate::core::snapshot::Snapshot;
-use crate::core::users::{Entry, Login, Note, Refreshed, SHARDS, Shard, shard_of};
-use crate::core::{Mono, Refusal, TagId, UserHash, UserKey, Wall};
+use crate::core::users::{Entry, Heard, Login, Note, Refreshed, SHARDS, Shard, shard_of};
+use crate::core::{BackendSlot, Mono, Refusal, TagId, UserHash, UserKey, Wall};
 use crate::shell::io::UnixAddress;
 use crate::shell::notes::Notes;
 use crate::shell::prefetch::prefetch;
@@ -242,6 +242,34 @@ impl Directory {
             users.extend(shard.lock().live_entries(now, snapshot));
             each(&users);
         }
+    }
+
+    /// A session of a user was there when the director started. The user is taken in where the session
+    /// is, unless something is known of it already: what others say counts more. True: it was.
+    pub fn learn(
+        &self,
+        key: UserKey,
+        backend: BackendSlot,
+        now: Wall,
+        snapshot: &Snapshot,
+    ) -> bool {
+        let heard = Heard {
+            key,
+            backend,
+            stamp: None,
+            weak: false,
+            late: false,
+            from: 0,
+        };
+        let created = self.with_shard(shard_of(key.hash), |shard| {
+            shard.peek(key, now, snapshot).is_none()
+                && shard.hear(heard, now, snapshot, || self.room()).created
+        });
+        if created {
+            // The others are told as they are of any live session.
+            self.keep_alive(key.hash, now, snapshot);
+        }
+        created
     }
 
     /// Whether the table may take in a user that other directors tell of. `new_user_rate` is not

@@ -22,6 +22,7 @@ pub mod readable;
 pub mod relay;
 pub mod ring_io;
 mod serve;
+pub mod sessions;
 pub mod signals;
 pub mod sockets;
 pub mod stats;

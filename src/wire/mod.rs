@@ -2,7 +2,10 @@
 //! who is at fault. No panic and no unbounded memory on any input.
 
 pub mod admin;
+pub mod anvil;
 pub mod auth;
 pub mod ip_text;
+pub mod ipc;
 pub mod line;
 pub mod ring;
+pub mod script;

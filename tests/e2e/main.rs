@@ -13,6 +13,7 @@ mod everyday;
 mod failures;
 mod handshake;
 mod idle;
+mod kicks;
 mod placement;
 mod proxy_maybe;
 mod replay;

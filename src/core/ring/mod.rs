@@ -161,6 +161,8 @@ pub struct Flush {
     pub old_vhosts: u32,
     /// Backend that it goes to.
     pub new: IpAddr,
+    /// Host name of that one, if it has one.
+    pub new_name: Option<String>,
 }
 
 /// What the driver must do.

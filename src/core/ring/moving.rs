@@ -196,13 +196,18 @@ impl Ring {
                         self.broadcast(&Command::Order(origin, order), sender);
                     }
                 }
-                Effect::Flush { key, old, new } => self.outputs.push(Output::Flush(Flush {
-                    key,
-                    old: old.ip,
-                    old_down: old.down,
-                    old_vhosts: old.vhosts,
-                    new,
-                })),
+                Effect::Flush { key, old, new } => {
+                    let backend = self.director.backends().find(new);
+                    let new_name = backend.and_then(|backend| backend.name.clone());
+                    self.outputs.push(Output::Flush(Flush {
+                        key,
+                        old: old.ip,
+                        old_down: old.down,
+                        old_vhosts: old.vhosts,
+                        new,
+                        new_name,
+                    }));
+                }
                 Effect::Ended { key, timed_out } => {
                     if let Some(state) = timed_out {
                         self.say(Event::MoveTimedOut(key.hash, state.to_string()));

@@ -6,9 +6,11 @@ use super::secure::Tuning;
 use super::tls::Certificates;
 use crate::core::ring::{ConnId, Input, Now, Output, Report, Ring, Standing, Table};
 use crate::core::snapshot::Snapshot;
+use crate::core::user_hash::cut_master_user;
 use crate::core::users::Shard;
-use crate::core::{Mono, Refusal};
+use crate::core::{Mono, Refusal, UserHash, UserKey};
 use crate::shell::directory::Directory;
+use crate::shell::sessions::{Learnt, User};
 use crate::wire::ring::DirectorId;
 
 /// What [`super::RingIo`] needs of the machine, so that sockets can be tested with another one.
@@ -30,6 +32,9 @@ pub trait Machine {
 
     /// For new connections; `None`: they are plain.
     fn certificates(&self) -> Option<Arc<Certificates>>;
+
+    /// Sessions that were there at the start; false: it is too early to place their users.
+    fn learn(&mut self, learnt: &[Learnt], now: Now) -> bool;
 
     /// Whether lookups have got a new snapshot since the last call.
     fn take_published(&mut self) -> bool;
@@ -132,6 +137,32 @@ impl Machine for Driver {
 
     fn take_published(&mut self) -> bool {
         std::mem::take(&mut self.table.published)
+    }
+
+    fn learn(&mut self, learnt: &[Learnt], now: Now) -> bool {
+        if !self.ring.standing().handshaked {
+            return false;
+        }
+        let snapshot = Arc::clone(self.ring.snapshot());
+        let (mut scratch, mut users) = (Vec::new(), 0);
+        for Learnt { user, backend } in learnt {
+            let hash = match user {
+                User::Hash(hash) => UserHash(*hash),
+                User::Name(name) => {
+                    let name = cut_master_user(name, snapshot.master_user_separator);
+                    snapshot.username_hash.hash(name, &mut scratch)
+                }
+            };
+            let Some(backend) = self.ring.backends().find(*backend) else {
+                continue;
+            };
+            let tag = backend.tag;
+            let key = UserKey { tag, hash };
+            let directory = &self.table.directory;
+            users += usize::from(directory.learn(key, backend.slot, now.wall, &snapshot));
+        }
+        tracing::info!("{users} users stay where their sessions are");
+        true
     }
 
     fn tune(&mut self, tuning: Tuning) {

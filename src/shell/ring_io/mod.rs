@@ -6,6 +6,7 @@
 //! | `accept` | connections that others make to us |
 //! | `conn` | one connection: bytes that wait, dialling |
 //! | `log` | what is logged, and how often |
+//! | `orders` | kicks and flush scripts, which another thread carries out |
 //! | `secure` | where TLS stands between sockets and machine |
 //! | [`tls`] | TLS itself, without sockets |
 //! | [`serve`] | the thread, and what others tell it |
@@ -23,6 +24,7 @@ mod accept;
 mod conn;
 pub mod driver;
 mod log;
+mod orders;
 mod secure;
 pub mod serve;
 pub mod tls;
@@ -37,6 +39,7 @@ use accept::LISTENER;
 use conn::{Conn, Stage};
 pub use driver::{Driver, Machine};
 use log::Log;
+use orders::Orders;
 pub use secure::Tuning;
 use serve::{Message, Replies, Reply};
 
@@ -46,7 +49,8 @@ use super::epoll::{Epoll, Events, Interest, Ready};
 use super::io::Read;
 use super::mailbox::Mailbox;
 use super::notes::Notes;
-use crate::core::ring::{ConnId, FlushResult, Input, Kick, Level, Now, Output};
+use super::sessions::Learnt;
+use crate::core::ring::{ConnId, Input, Level, Now, Output};
 use crate::core::{Mono, UserKey};
 use crate::wire::ring::DirectorId;
 
@@ -114,6 +118,9 @@ pub struct RingIo<M> {
     scratch: Vec<u8>,
     now: Now,
     log: Log,
+    orders: Orders,
+    /// Sessions whose users are to be placed before any lookup is.
+    learnt: Vec<Learnt>,
 }
 
 impl<M: Machine> RingIo<M> {
@@ -156,6 +163,8 @@ impl<M: Machine> RingIo<M> {
             scratch: vec![0; READ_SIZE],
             now: now(),
             log: Log::default(),
+            orders: Orders::default(),
+            learnt: Vec::new(),
         })
     }
 
@@ -349,7 +358,16 @@ impl<M: Machine> RingIo<M> {
                 break;
             }
         }
+        // Before lookups that wait for the ring are told that it is there.
+        self.learn();
         self.tell_cores();
+    }
+
+    /// Places the users of sessions that were there at the start, as soon as that can be.
+    fn learn(&mut self) {
+        if !self.learnt.is_empty() && self.machine.learn(&self.learnt, self.now) {
+            self.learnt = Vec::new();
+        }
     }
 
     /// Whether something is to be done because of the time.
@@ -388,14 +406,10 @@ impl<M: Machine> RingIo<M> {
                 }
             }
             Output::Secure(id) => self.secure(id),
-            Output::Kick(kick) => self.kick(kick),
-            Output::Flush(flush) => {
-                // There is nothing yet that would run the script.
-                self.answers
-                    .push_back(Input::Flushed(flush.key, FlushResult::Failed));
-            }
-            // Both were answered at once.
-            Output::AbortKick(_) | Output::AbortFlush(_) => {}
+            Output::Kick(kick) => self.answers.extend(self.orders.kick(kick)),
+            Output::AbortKick(key) => self.orders.abort_kick(key),
+            Output::Flush(flush) => self.answers.extend(self.orders.flush(flush)),
+            Output::AbortFlush(key) => self.orders.abort_flush(key),
             Output::Wake(key) => self.woken.push(key),
             Output::Answer(ticket, answer) => {
                 self.replies.send((ticket, Reply::Answer(answer)));
@@ -426,17 +440,6 @@ impl<M: Machine> RingIo<M> {
         let to = to.map_or_else(String::new, |to| to.to_string());
         let text = || format!("connect({to}) from {} failed: {error}", self.own);
         self.log.line(Level::Info, "dial", self.now.mono, text);
-    }
-
-    /// No socket to Dovecot's ipc service is open yet, so nobody can be told to end sessions: a move
-    /// goes on as if that had been done, after its delay.
-    fn kick(&mut self, kick: Kick) {
-        let text = || format!("sessions are not ended, there is no kick socket yet: {kick:?}");
-        self.log.line(Level::Warning, "kick", self.now.mono, text);
-        self.answers.push_back(match kick {
-            Kick::Moved(key) => Input::Kicked(key),
-            Kick::Hash(..) | Kick::User(_) | Kick::Alt(..) => Input::KickOver,
-        });
     }
 
     /// Writes what waits, once to each connection. False: nothing did.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::tls::{Certificates, Link, Opened};
 use super::{Machine, READ_SIZE, RingIo};
 use crate::core::ring::{ConnId, Input, Level, Limits};
+use crate::shell::sessions;
 
 /// What a reload changes for the ring.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct Tuning {
     pub limits: Limits,
     /// For connections made from now on; those that are there stay as they are.
     pub certificates: Option<Arc<Certificates>>,
+    /// How sessions are ended.
+    pub sessions: sessions::Config,
 }
 
 impl<M: Machine> RingIo<M> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crossbeam::channel::{Sender, bounded};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
+use super::orders::Orders;
 use super::{Driver, Machine, RingIo, Tuning};
 use crate::core::ring::{Answer, Input, Report, Request, Ticket};
 use crate::shell::clock;
@@ -19,6 +20,7 @@ use crate::shell::cores::Cores;
 use crate::shell::epoll::Events;
 use crate::shell::mailbox::Mailbox;
 use crate::shell::notes::Notes;
+use crate::shell::sessions::{self, Learnt, Sessions};
 use crate::shell::tier::StartError;
 
 /// Longest wait without events.
@@ -54,12 +56,30 @@ pub enum Message {
     Request(Ticket, Request),
     /// An operator asks how the ring is.
     Report(Ticket),
+    /// An order of the ring's is over.
+    Over(sessions::Answer),
     /// After a reload.
     Tune(Tuning),
     /// Send a line for the log.
     Summary(Sender<String>),
     /// The process ends: say goodbye.
     Leave,
+}
+
+/// What the thread is given.
+pub struct Setup {
+    /// The machine.
+    pub driver: Driver,
+    /// How sessions are ended.
+    pub sessions: sessions::Config,
+    /// Sessions that are there already.
+    pub learnt: Vec<Learnt>,
+    /// What lookup cores note.
+    pub notes: Arc<Notes>,
+    /// The lookup cores.
+    pub cores: Arc<Cores>,
+    /// Where the replies to operators go.
+    pub replies: Arc<Replies>,
 }
 
 /// The thread, as seen by control. It ends when it is told to.
@@ -70,21 +90,32 @@ pub struct RingThread {
 }
 
 impl RingThread {
-    /// Starts it on a CPU. The machine is told nothing yet. What operators asked for is replied to in
-    /// `replies`.
+    /// Starts it on the last of the CPUs, and the thread that ends sessions on any. The machine is told
+    /// nothing yet.
     ///
     /// # Errors
     /// Out of descriptors or threads.
-    pub fn start(
-        driver: Driver,
-        notes: Arc<Notes>,
-        cores: Arc<Cores>,
-        replies: Arc<Replies>,
-        cpu: usize,
-    ) -> Result<RingThread, StartError> {
-        let own: IpAddr = driver.ring().members().me().ip;
+    pub fn start(setup: Setup, cpus: &[usize]) -> Result<RingThread, StartError> {
+        // One that no core serves on, if there is any.
+        let cpu = cpus.last().copied().unwrap_or(0);
+        let own: IpAddr = setup.driver.ring().members().me().ip;
         let mailbox = Arc::new(Mailbox::new()?);
-        let ring = RingIo::new(driver, own, notes, cores, Arc::clone(&mailbox), replies)?;
+        let mut ring = RingIo::new(
+            setup.driver,
+            own,
+            setup.notes,
+            setup.cores,
+            Arc::clone(&mailbox),
+            setup.replies,
+        )?;
+        let answers = {
+            let mailbox = Arc::clone(&mailbox);
+            Arc::new(move |answer| mailbox.send(Message::Over(answer)))
+        };
+        ring.learnt = setup.learnt;
+        // A director without others places them here and now, before anybody asks.
+        ring.learn();
+        ring.orders = Orders::carried_out_by(Sessions::start(setup.sessions, answers, cpus)?);
         // No registered buffers: they are for files, and are charged to the locked memory.
         let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name("ring")
@@ -182,7 +213,15 @@ impl<M: Machine> RingIo<M> {
                     let report = self.machine.report(self.now);
                     self.replies.send((ticket, Reply::Report(report)));
                 }
-                Message::Tune(tuning) => self.machine.tune(tuning),
+                Message::Over(answer) => {
+                    if let Some(input) = self.orders.over(answer) {
+                        self.handle(input);
+                    }
+                }
+                Message::Tune(tuning) => {
+                    self.orders.tune(&tuning.sessions);
+                    self.machine.tune(tuning);
+                }
                 Message::Summary(sender) => {
                     // A full or closed channel means that nobody waits for the answer any more.
                     let _ = sender.try_send(self.machine.summary());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
-use crate::core::ring::{Answer, Flush, Order, Report, Request, Ticket};
+use crate::core::ring::{Answer, Flush, FlushResult, Kick, Order, Report, Request, Ticket};
 use crate::core::users::SHARDS;
 use crate::core::{TagId, UserHash};
 use crate::shell::cores::Message as News;
@@ -48,6 +48,10 @@ struct Script {
 }
 
 impl Machine for Script {
+    fn learn(&mut self, _: &[Learnt], _: Now) -> bool {
+        true
+    }
+
     fn handle(&mut self, input: Input<'_>, _: Now) {
         let told = match input {
             Input::Accepted { conn, source } => {
@@ -441,6 +445,7 @@ fn kicks_and_flush_scripts_are_answered_while_nothing_can_carry_them_out() {
         old_down: false,
         old_vhosts: 100,
         new: OWN.parse().unwrap(),
+        new_name: None,
     }));
     assert!(rig.told(&Told::Flushed(user(8), FlushResult::Failed)));
 }

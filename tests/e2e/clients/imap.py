@@ -66,6 +66,15 @@ def done(order):
             raise RuntimeError(f"DONE: {line!r}")
 
 
+def wait_end(order):
+    """Waits until the other side closes; what it says before is skipped."""
+    connection = SESSIONS[order["session"]]
+    connection.sock.settimeout(order["seconds"])
+    while connection.readline():
+        pass
+    SESSIONS.pop(order["session"]).shutdown()
+
+
 def logout(order):
     SESSIONS.pop(order["session"]).logout()
 
@@ -77,5 +86,6 @@ ORDERS = {
     "imap.noop": noop,
     "imap.idle": idle,
     "imap.done": done,
+    "imap.wait_end": wait_end,
     "imap.logout": logout,
 }

@@ -399,6 +399,7 @@ fn homing_settings(spec: &DirectorSpec, admin: &Path) -> String {
         service_settings(spec),
         spec.in_ring(&Seat::homing_settings),
         user,
+        kick_services(spec),
         format!("auth_login_path = \"{}\"\n", spec.auth_login.display()),
         format!("auth_userdb_path = \"{}\"\n", spec.auth_userdb.display()),
         listener("login", &spec.sockets.login),
@@ -409,6 +410,21 @@ fn homing_settings(spec: &DirectorSpec, admin: &Path) -> String {
         spec.in_ring(&|seat| seat.homing_listener(spec.address)),
     ]
     .concat()
+}
+
+/// The proxy's own `base_dir` has the services that end sessions. A lone auth has none.
+fn kick_services(spec: &DirectorSpec) -> String {
+    match spec
+        .auth_login
+        .file_name()
+        .is_some_and(|name| name == "auth-login")
+    {
+        true => {
+            let base = spec.auth_login.parent().expect("in base_dir");
+            format!("base_dir = \"{}\"\n", base.display())
+        }
+        false => "kick_service = \"none\"\n".to_owned(),
+    }
 }
 
 /// Who may open auth's socket: `dovecot`, whose number differs between the two Debians.

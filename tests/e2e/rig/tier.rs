@@ -13,6 +13,7 @@ use super::clock::wait_until;
 use super::config::{Ports, login_mode, render};
 use super::director::{Director, DirectorKind, DirectorPlacement, DirectorSpec, Sockets};
 use super::dovecot::{Dovecot, LoginMode, Version};
+use super::seat::Seat;
 use super::site::Site;
 use super::smtp_sink;
 use super::users::{self, PassdbPorts, User};
@@ -21,6 +22,7 @@ use super::users::{self, PassdbPorts, User};
 pub const BACKENDS: [&str; 3] = ["backend-1", "backend-2", "backend-3"];
 
 const SOCKET_LIMIT: Duration = Duration::from_secs(10);
+const RING_PORT: u16 = 9090;
 const PROXY_PORTS: Ports = Ports::at(10_000);
 /// When a proxy and a backend share an address.
 const OTHER_PORTS: Ports = Ports::at(20_000);
@@ -50,6 +52,8 @@ pub struct TierSpec {
     pub shutdown_clients: bool,
     /// Further lines for Homing's settings.
     pub homing_settings: &'static str,
+    /// The director is in a ring with a Dovecot, which takes an administrator's orders.
+    pub in_ring: bool,
 }
 
 impl TierSpec {
@@ -63,6 +67,7 @@ impl TierSpec {
             proxy_is_backend: false,
             shutdown_clients: true,
             homing_settings: "",
+            in_ring: false,
         }
     }
 }
@@ -71,6 +76,7 @@ impl TierSpec {
 pub struct Tier {
     // Order matters: fields are dropped from first to last, the site when all processes are gone.
     pub director: Director,
+    other: Option<Director>,
     pub proxy: Dovecot,
     _backends: Vec<Dovecot>,
     pub site: Site,
@@ -112,8 +118,13 @@ impl Tier {
             auth_login: base.join("auth-login"),
             auth_userdb: base.join("auth-userdb"),
             homing_settings: spec.homing_settings.to_owned(),
-            seat: None,
+            seat: spec.in_ring.then(|| Seat {
+                directors: vec![site.address(31), site.address(32)],
+                port: RING_PORT,
+                ping_idle: 30,
+            }),
         };
+        let other = spec.in_ring.then(|| start_other(&site, &director));
         let proxy = start_proxy(&site, spec, address, backend_ports, Some(&director));
         let director = match placement {
             DirectorPlacement::DovecotService => Director::of(&site, &proxy, director),
@@ -126,6 +137,7 @@ impl Tier {
         };
         Self {
             director,
+            other,
             proxy,
             _backends: backends,
             site,
@@ -168,6 +180,21 @@ impl Tier {
         assert_eq!(answer["ok"], true, "{user}: {answer}");
     }
 
+    /// `doveadm director …`, on the other director of the ring or on the proxy with its own; what it
+    /// says, and its exit status.
+    pub fn administer(&self, words: &[&str]) -> (String, Option<i32>) {
+        let words = [&["director"], words].concat();
+        match &self.other {
+            Some(other) => other.doveadm(&words),
+            None => self.proxy.doveadm(&words),
+        }
+    }
+
+    /// Address of a backend.
+    pub fn backend_address(&self, number: usize) -> String {
+        backend_address(&self.site, number).to_string()
+    }
+
     /// Delivers one message, marked with `token`, to several users by LMTP in one transaction.
     pub fn deliver(&self, client: &mut Client, to: &[&str], token: &str) -> Value {
         let mut order = self.order("lmtp.deliver", "");
@@ -202,6 +229,26 @@ impl Tier {
 
 fn backend_address(site: &Site, number: usize) -> Ipv4Addr {
     site.address(11 + u8::try_from(number).expect("few backends"))
+}
+
+/// A Dovecot 2.3 that is a director with the same backends and nothing else. It has sockets of its own,
+/// which nobody uses.
+fn start_other(site: &Site, director: &DirectorSpec) -> Director {
+    let socket = |name: &str| site.path().join(format!("other-{name}"));
+    let spec = DirectorSpec {
+        kind: DirectorKind::Dovecot23,
+        placement: DirectorPlacement::Standalone,
+        name: "other".to_owned(),
+        address: site.address(32),
+        sockets: Sockets {
+            login: socket("login"),
+            userdb: socket("userdb"),
+            notify: socket("notify"),
+            authreply: None,
+        },
+        ..director.clone()
+    };
+    Director::start(site, spec)
 }
 
 fn start_backend(
