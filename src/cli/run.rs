@@ -14,9 +14,10 @@ use crate::settings::table;
 use crate::settings::{
     self, ListenerKind, Loaded, Place, Problem, Settings, Sockets, kind_name, place_text,
 };
+use crate::shell::admin_io::serve::Gate;
 use crate::shell::control::{self, Control, Read, ReadAgain, Reload};
 use crate::shell::dovecot_log;
-use crate::shell::dovecot_master::DovecotService;
+use crate::shell::dovecot_master::{DovecotService, Inherited};
 use crate::shell::keeper::{Keeper, KeeperEvent};
 use crate::shell::preflight::{self, Exit};
 use crate::shell::ring_io::tls::Certificates;
@@ -251,21 +252,7 @@ fn start_service(
     // Nobody is served yet who could be placed elsewhere.
     let learnt = sessions::learn(&sessions);
     let (tier, driver) = start_tier(&settings, &report.cpus)?;
-    let (mut ring_listeners, mut admin_listeners) = (Vec::new(), Vec::new());
-    for listener in service.listeners {
-        match listener.kind {
-            ListenerKind::Http => {
-                let name = &listener.name;
-                tracing::warn!("listener {name}: http is not served by this version, closed");
-            }
-            ListenerKind::Admin => {
-                let gate = admin::gate(&settings, &listener.place);
-                admin_listeners.push((listener.fd, gate));
-            }
-            ListenerKind::Ring => ring_listeners.push(listener.fd),
-            kind => drop(tier.listen(listener.fd, kind, listener.is_fifo)),
-        }
-    }
+    let (ring_listeners, admin_listeners) = hand_out(service.listeners, &settings, &tier);
     let adjust = {
         let (cores, base_dir) = (args.cores, settings.base_dir.clone());
         let client_limit = settings.client_limit;
@@ -293,6 +280,30 @@ fn start_service(
     };
     control::run(control, &report.cpus, Vec::new())
         .map_err(|error| Refused::environment(error.to_string()))
+}
+
+/// Gives the master's listeners to those who accept from them; the ring's and the admin ones are returned.
+fn hand_out(
+    listeners: Vec<Inherited>,
+    settings: &Settings,
+    tier: &Tier,
+) -> (Vec<OwnedFd>, Vec<(OwnedFd, Gate)>) {
+    let (mut ring, mut admin) = (Vec::new(), Vec::new());
+    for listener in listeners {
+        match listener.kind {
+            ListenerKind::Http => {
+                let name = &listener.name;
+                tracing::warn!("listener {name}: http is not served by this version, closed");
+            }
+            ListenerKind::Admin => {
+                let gate = admin::gate(settings, &listener.place);
+                admin.push((listener.fd, gate));
+            }
+            ListenerKind::Ring => ring.push(listener.fd),
+            kind => drop(tier.listen(listener.fd, kind, listener.is_fifo)),
+        }
+    }
+    (ring, admin)
 }
 
 /// A socket that nobody answers would make its clients hang.
