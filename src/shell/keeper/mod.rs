@@ -112,6 +112,9 @@ impl Keeper {
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         )
         .map_err(|errno| KeeperError::Start(errno.into()))?;
+        // Before it runs: one that ended at once would be reported as a broken pipe.
+        messages::send(ours.as_fd(), message.as_bytes(), None)
+            .map_err(|errno| KeeperError::Start(errno.into()))?;
         // Its standard input is the socket: the one descriptor that a child can be given without
         // code between fork and exec.
         let child = Command::new(program)
@@ -122,13 +125,10 @@ impl Keeper {
             .stdout(Stdio::null())
             .spawn()
             .map_err(KeeperError::Start)?;
-        let keeper = Self {
+        Ok(Self {
             socket: Some(ours),
             child,
-        };
-        messages::send(keeper.as_fd(), message.as_bytes(), None)
-            .map_err(|errno| KeeperError::Start(errno.into()))?;
-        Ok(keeper)
+        })
     }
 
     /// Number of the keeper process, for the log.
