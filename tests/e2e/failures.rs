@@ -36,7 +36,7 @@ pub fn no_backend(case: Case) {
     let mut other = Client::new();
     tier.visit(&mut other, "imap", "other");
     assert!(
-        asked.elapsed() < Duration::from_secs(3),
+        asked.elapsed() < Duration::from_secs(10),
         "another user had to wait"
     );
     let delivery = tier.deliver(&mut other, &["homeless", "other"], "nowhere");

@@ -160,7 +160,7 @@ fn sessions_that_cannot_be_ended_are_told_of() {
     });
     administer(&tier, &["move", "moves", &address]);
     let said = "a session of user hash";
-    wait_until("Homing says so", Duration::from_secs(5), || {
+    wait_until("Homing says so", Duration::from_secs(20), || {
         let log = fs::read_to_string(tier.director.log()).expect("a log");
         let mut lines = log.lines().filter(|line| line.contains(said));
         lines.any(|line| line.contains("srv.imap-login") && line.contains("Permission denied"))

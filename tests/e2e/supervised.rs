@@ -12,7 +12,7 @@ use crate::rig::{
     status_field, wait_until,
 };
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 /// A login process that has lost auth tries again at the latest then.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// `director_user_expire`: keep-alive lines fall due twice as often.

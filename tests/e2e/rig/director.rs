@@ -23,7 +23,7 @@ use super::site::Site;
 use super::supervised::Supervised;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
-const DUMP_LIMIT: Duration = Duration::from_secs(5);
+const DUMP_LIMIT: Duration = Duration::from_secs(20);
 const TEMPLATE_23: &str = include_str!("conf/director-2.3.conf");
 
 /// Which program directs.
