@@ -30,6 +30,7 @@
 //! | `stub_auth` | the auth server |
 //! | `clock`, `pin`, `rng` | the machine |
 
+mod accounts;
 mod bar;
 mod check;
 mod client;
@@ -37,6 +38,9 @@ mod clock;
 mod engine;
 mod error;
 mod lines;
+mod lookups;
+mod machine;
+mod mail;
 mod names;
 mod pin;
 mod plan;
@@ -48,18 +52,24 @@ mod rng;
 pub mod stub_auth;
 mod tally;
 mod workload;
+mod zipf;
 
+pub use accounts::Accounts;
 pub use bar::Bar;
 pub use check::{Backend, Errors};
 pub use error::Error;
+pub use machine::Machine;
 pub use pin::pin_this_thread;
 pub use plan::{
-    Amount, Connections, Load, MAX_CONNECTIONS, MAX_IN_FLIGHT, MAX_USERS, Plan, Target, Users,
+    Amount, Connections, Load, MAX_CONNECTIONS, MAX_IN_FLIGHT, MAX_INTERVALS, MAX_STORM,
+    MAX_TARGETS, MAX_USERS, MailProtocol, MailTarget, Plan, Popularity, Retry, Security, Session,
+    Target, Users,
 };
 pub use process::ProcessUse;
-pub use record::Percentiles;
+pub use record::{Interval, Percentiles};
 pub use report::{Bottleneck, GeneratorUse, Progress, Report};
 pub use stub_auth::{StubAuth, StubConfig};
+pub use tally::Retries;
 pub use workload::Phase;
 
 /// Executes a plan in the calling thread. `progress` is called some ten times a second.
