@@ -1,0 +1,1 @@
+//! The files that a run leaves: read back by other programs than the one that wrote them.
