@@ -38,6 +38,7 @@ impl Report {
         let begin = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(self.began.max(0.0));
         let (mut text, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
         let mut log = IntervalLogWriterBuilder::new()
+            .add_comment("[Histogram log format version 1.3]")
             .add_comment("loadgen: login latencies in nanoseconds")
             .with_start_time(begin)
             .with_base_time(begin)
