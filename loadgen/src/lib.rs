@@ -1,5 +1,6 @@
-//! Load generator for mail directors: drives a director's sockets with logins, checks every reply,
-//! and measures latency and what the director's process uses.
+//! Load generator for mail directors and mail proxies: drives a director's sockets with lookups or
+//! a proxy with whole mail sessions, checks every reply, and measures latency and what the
+//! target's processes use.
 //!
 //! [`run`] executes one [`Plan`] and gives a [`Report`], which prints as a table and serialises as
 //! JSON. [`StubAuth`] is the auth server to put behind the director, so that only the director is
@@ -21,12 +22,13 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `plan` | what to do to whom |
-//! | `workload` | who logs in next, and when |
-//! | `client`, `lines`, `names`, `reply` | one connection, and its lines |
+//! | `plan`, `accounts` | what to do to whom |
+//! | `workload`, `zipf`, `names` | who logs in next, and when |
 //! | `engine` | the event loop |
-//! | `tally`, `check`, `record`, `process` | what is noted |
-//! | `report` | what is told |
+//! | `lookups`, `client`, `lines`, `reply` | connections to a director's sockets |
+//! | `mail` | mail sessions |
+//! | `tally`, `check`, `record`, `process`, `machine` | what is noted |
+//! | `report`, `saved`, `compare`, `picture` | what is told |
 //! | `stub_auth` | the auth server |
 //! | `clock`, `pin`, `rng` | the machine |
 
@@ -35,6 +37,7 @@ mod bar;
 mod check;
 mod client;
 mod clock;
+mod compare;
 mod engine;
 mod error;
 mod lines;
@@ -42,6 +45,8 @@ mod lookups;
 mod machine;
 mod mail;
 mod names;
+#[cfg(feature = "pictures")]
+pub mod picture;
 mod pin;
 mod plan;
 mod process;
@@ -49,6 +54,7 @@ mod record;
 mod reply;
 mod report;
 mod rng;
+mod saved;
 pub mod stub_auth;
 mod tally;
 mod workload;
@@ -57,6 +63,7 @@ mod zipf;
 pub use accounts::Accounts;
 pub use bar::Bar;
 pub use check::{Backend, Errors};
+pub use compare::{Comparison, Ratio, compare};
 pub use error::Error;
 pub use machine::Machine;
 pub use pin::pin_this_thread;
@@ -67,7 +74,8 @@ pub use plan::{
 };
 pub use process::ProcessUse;
 pub use record::{Interval, Percentiles};
-pub use report::{Bottleneck, GeneratorUse, Progress, Report};
+pub use report::{Bottleneck, GeneratorUse, Point, Progress, Report};
+pub use saved::Saved;
 pub use stub_auth::{StubAuth, StubConfig};
 pub use tally::Retries;
 pub use workload::Phase;

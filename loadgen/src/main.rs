@@ -3,12 +3,14 @@
 #[path = "cli/options.rs"]
 mod options;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use loadgen::{Bar, Error, Report, StubAuth};
+#[cfg(feature = "pictures")]
+use loadgen::picture;
+use loadgen::{Bar, Error, Report, Saved, StubAuth, compare};
 use options::{Run, Stub};
 
 /// A check did not hold.
@@ -30,6 +32,22 @@ struct Arguments {
 enum Command {
     /// Drive a director or a mail proxy.
     Run(Box<Run>),
+    /// Draw results that --json wrote on one sheet.
+    #[cfg(feature = "pictures")]
+    Plot {
+        /// The sheet: .svg or .png.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+        /// The results.
+        #[arg(required = true, value_name = "RESULT.json")]
+        results: Vec<PathBuf>,
+    },
+    /// Compare two targets by pairs of runs, made alternately with the same settings.
+    Compare {
+        /// The results: A.json B.json, and more pairs of them.
+        #[arg(required = true, num_args = 2.., value_name = "RESULT.json")]
+        results: Vec<PathBuf>,
+    },
     /// Serve as auth server behind a director: any user, any password, always proxied.
     StubAuth {
         #[command(flatten)]
@@ -63,6 +81,10 @@ fn drive(arguments: &Run) -> Result<Report, Error> {
     if let Some(path) = &arguments.hlog {
         write("--hlog", path, &report.hlog()?)?;
     }
+    #[cfg(feature = "pictures")]
+    if let Some(path) = &arguments.picture {
+        picture::draw(&[Saved::of("this run", &report)?], path)?;
+    }
     Ok(report)
 }
 
@@ -72,6 +94,17 @@ fn run(command: Command) -> Result<u8, Error> {
             let report = drive(&arguments)?;
             println!("{report}");
             Ok(if report.passed() { 0 } else { FAILED })
+        }
+        #[cfg(feature = "pictures")]
+        Command::Plot { output, results } => {
+            let runs = results.iter().map(|path| Saved::read(path));
+            picture::draw(&runs.collect::<Result<Vec<_>, _>>()?, &output)?;
+            Ok(0)
+        }
+        Command::Compare { results } => {
+            let runs = results.iter().map(|path| Saved::read(path));
+            print!("{}", compare(&runs.collect::<Result<Vec<_>, _>>()?)?);
+            Ok(0)
         }
         Command::StubAuth { stub, seconds } => {
             let _serving = StubAuth::spawn(&stub.config())?;

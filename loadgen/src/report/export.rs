@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
 
-use super::Report;
+use super::{Point, Report};
 use crate::error::Error;
 
 /// Steps of a percentile distribution for each halving of the distance to 100 %.
@@ -56,6 +56,18 @@ impl Report {
         }
         Ok(text)
     }
+}
+
+/// The same steps for pictures.
+pub(super) fn points(histogram: &Histogram<u64>) -> Vec<Point> {
+    let steps = histogram.iter_quantiles(STEPS);
+    let point = |micros: u64, quantile| Point {
+        quantile,
+        micros: micros as f64 / NANOS_PER_MICRO,
+    };
+    steps
+        .map(|step| point(step.value_iterated_to(), step.quantile_iterated_to()))
+        .collect()
 }
 
 fn percentile_distribution(histogram: &Histogram<u64>) -> String {

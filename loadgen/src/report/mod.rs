@@ -1,7 +1,7 @@
 //! What a run found.
 
 mod export;
-mod table;
+pub(crate) mod table;
 
 use std::time::{Duration, SystemTime};
 
@@ -63,6 +63,15 @@ pub struct GeneratorUse {
     pub bottleneck: Bottleneck,
 }
 
+/// A point of a distribution: this share of all was no slower.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Point {
+    /// The share, 0 to 1.
+    pub quantile: f64,
+    /// The latency in microseconds.
+    pub micros: f64,
+}
+
 /// The result of one run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -84,6 +93,8 @@ pub struct Report {
     pub per_second: f64,
     /// Microseconds from (intended) start to reply.
     pub latency: Percentiles,
+    /// The whole distribution, closer and closer towards the slowest.
+    pub distribution: Vec<Point>,
     /// The same by interval.
     pub intervals: Vec<Interval>,
     /// Users that were given a backend.
@@ -156,6 +167,7 @@ impl Report {
                 lookups as f64 / seconds
             },
             latency: Percentiles::of(&recorder.latency),
+            distribution: export::points(&recorder.latency),
             intervals: recorder.intervals.clone(),
             users,
             users_moved,

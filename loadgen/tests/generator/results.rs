@@ -104,3 +104,70 @@ fn the_json_has_the_settings_and_the_machine() {
         "{text}"
     );
 }
+
+/// Without the feature there is no command to test.
+#[cfg(feature = "pictures")]
+#[test]
+fn results_are_compared_and_drawn_by_the_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    let mut report = report(directory.path());
+    let save = |report: &Report, name: &str| {
+        std::fs::write(file(name), report.json().unwrap()).unwrap();
+    };
+    save(&report, "one.json");
+    report.plan.pids = vec![5];
+    save(&report, "two.json");
+    report.plan.in_flight += 1;
+    save(&report, "other.json");
+    let loadgen = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        let output = command
+            .args(arguments)
+            .current_dir(directory.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (
+            output.status.code(),
+            text + &String::from_utf8_lossy(&output.stderr),
+        )
+    };
+    let (code, text) = loadgen(&["compare", "one.json", "two.json"]);
+    assert!(code == Some(0) && text.contains("latency p99.9"), "{text}");
+    let (code, text) = loadgen(&["compare", "one.json", "other.json"]);
+    assert!(
+        code == Some(2) && text.contains("/plan/in_flight (8 and 9)"),
+        "{text}"
+    );
+
+    for sheet in ["sheet.svg", "sheet.png"] {
+        let (code, text) = loadgen(&["plot", "-o", sheet, "one.json", "two.json"]);
+        assert_eq!(code, Some(0), "{text}");
+    }
+    let svg = std::fs::read_to_string(file("sheet.svg")).unwrap();
+    for text in ["one", "two", "99.9 %", "Latency over time"] {
+        assert!(svg.contains(text), "{text} is not in the picture");
+    }
+    // The second run lies on the first: its colour is seen, and so is dark text on white.
+    let png = std::fs::File::open(file("sheet.png")).unwrap();
+    let mut png = png::Decoder::new(std::io::BufReader::new(png))
+        .read_info()
+        .unwrap();
+    let mut pixels = vec![0; png.output_buffer_size().unwrap()];
+    png.next_frame(&mut pixels).unwrap();
+    let count = |colour: [u8; 3]| {
+        pixels
+            .chunks_exact(3)
+            .filter(|pixel| **pixel == colour)
+            .count()
+    };
+    assert!(count([220, 50, 32]) > 500 && count([0, 0, 0]) > 1500);
+    assert!(count([255, 255, 255]) > 800_000);
+
+    let (code, text) = loadgen(&["plot", "-o", "sheet.gif", "one.json"]);
+    assert!(code == Some(2) && text.contains(".svg or .png"), "{text}");
+    std::fs::write(file("no.json"), "{}").unwrap();
+    let (code, text) = loadgen(&["plot", "-o", "sheet.svg", "no.json"]);
+    assert!(code == Some(2) && text.contains("no.json"), "{text}");
+}
