@@ -420,8 +420,8 @@ fn never(target: &Target, failure: Failure, error: Option<io::Error>) -> Error {
             Error::Handshake {
                 address,
                 problem: error.map_or(what.clone(), |error| format!("{what}: {error}")),
-                hint: "is this the port of that protocol, with or without TLS, and is its \
-                       certificate trusted?",
+                hint: "is this the port of that protocol, with or without TLS, and its certificate \
+                       trusted? One that is its own CA is trusted by --tls-any only",
             }
         }
     }

@@ -3,7 +3,7 @@
 mod export;
 pub(crate) mod table;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -20,8 +20,10 @@ use crate::workload::Phase;
 
 /// From this share of one CPU on, a thread has nothing left to give.
 const BUSY: f64 = 0.95;
-/// An open loop that sends its 99th percentile later than this by its own fault did not keep up.
+/// An open loop that sends its 99th percentile later than this by its own fault did not keep up...
 const LATE_MICROS: f64 = 1000.0;
+/// ...if that is also more than this share of the latency's: less changes no result.
+const LATE_SHARE: f64 = 0.1;
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug)]
@@ -146,17 +148,17 @@ impl Report {
             held_back: recorder.held_back,
             bottleneck: Bottleneck::No,
         };
-        generator.bottleneck = bottleneck(&generator, target.as_ref());
+        let latency = Percentiles::of(&recorder.latency);
+        generator.bottleneck = bottleneck(&generator, target.as_ref(), latency.p99);
         let (users, users_moved) = checker.users();
         let seconds = Duration::from_nanos(nanos).as_secs_f64();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let since = measured.map_or(0, |(begin, _)| clock::now().saturating_sub(begin.time));
+        let began = measured.map_or(0.0, |(begin, _)| clock::wall_time_of(begin.time));
         let errors = checker.errors;
         let good = errors.total() == 0 && users_moved == 0;
         Self {
             plan: plan.clone(),
             passed: outcome.complete && lookups > 0 && good,
-            began: now.map_or(0.0, |now| now.as_secs_f64() - since as f64 / 1e9),
+            began,
             machine: Machine::here(),
             complete: outcome.complete,
             lookups,
@@ -166,7 +168,7 @@ impl Report {
             } else {
                 lookups as f64 / seconds
             },
-            latency: Percentiles::of(&recorder.latency),
+            latency,
             distribution: export::points(&recorder.latency),
             intervals: recorder.intervals.clone(),
             users,
@@ -187,10 +189,15 @@ impl Report {
     }
 }
 
-fn bottleneck(generator: &GeneratorUse, target: Option<&ProcessUse>) -> Bottleneck {
+fn bottleneck(
+    generator: &GeneratorUse,
+    target: Option<&ProcessUse>,
+    latency_p99: f64,
+) -> Bottleneck {
     if let Some(late) = &generator.late {
         // It spins between arrivals, so its CPU share says nothing; lateness does.
-        let behind = late.count > 0 && late.p99 > LATE_MICROS;
+        let limit = LATE_MICROS.max(latency_p99 * LATE_SHARE);
+        let behind = late.count > 0 && late.p99 > limit;
         return if behind {
             Bottleneck::Generator
         } else {
@@ -202,5 +209,58 @@ fn bottleneck(generator: &GeneratorUse, target: Option<&ProcessUse>) -> Bottlene
         None => Bottleneck::Perhaps,
         Some(target) if target.cpu_share < BUSY => Bottleneck::Generator,
         Some(_) => Bottleneck::No,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generator_at_its_limit_is_said_to_be() {
+        let generator = |cpu_share, p99: Option<f64>| GeneratorUse {
+            cpu_us_per_lookup: 1.0,
+            cpu_share,
+            late: p99.map(|p99| Percentiles {
+                p50: 0.0,
+                p90: 0.0,
+                p99,
+                p999: p99,
+                max: p99,
+                mean: 0.0,
+                count: 10,
+            }),
+            held_back: 0,
+            bottleneck: Bottleneck::No,
+        };
+        let target = |cpu_share| ProcessUse {
+            pids: vec![1],
+            name: String::new(),
+            cpu_us_per_lookup: 1.0,
+            cpu_share,
+            rss_start: 0,
+            rss_before: 0,
+            rss_end: 0,
+            bytes_per_new_user: None,
+        };
+        // Closed loop: who was busy?
+        let idle = generator(0.5, None);
+        assert_eq!(bottleneck(&idle, None, 1e4), Bottleneck::No);
+        let busy = generator(0.99, None);
+        assert_eq!(bottleneck(&busy, None, 1e4), Bottleneck::Perhaps);
+        assert_eq!(
+            bottleneck(&busy, Some(&target(0.5)), 1e4),
+            Bottleneck::Generator
+        );
+        assert_eq!(bottleneck(&busy, Some(&target(1.0)), 1e4), Bottleneck::No);
+        // Open loop: was it in time?
+        assert_eq!(
+            bottleneck(&generator(1.0, Some(50.0)), None, 60.0),
+            Bottleneck::No
+        );
+        assert_eq!(
+            bottleneck(&generator(0.1, Some(5000.0)), None, 6000.0),
+            Bottleneck::Generator
+        );
     }
 }
