@@ -30,7 +30,7 @@
 //! | `tally`, `check`, `record`, `process`, `machine` | what is noted |
 //! | `report`, `saved`, `compare`, `picture` | what is told |
 //! | `stub_auth` | the auth server |
-//! | `clock`, `pin`, `rng` | the machine |
+//! | `clock`, `limits`, `pin`, `rng` | the machine |
 
 mod accounts;
 mod bar;
@@ -40,6 +40,7 @@ mod clock;
 mod compare;
 mod engine;
 mod error;
+mod limits;
 mod lines;
 mod lookups;
 mod machine;
@@ -85,6 +86,7 @@ pub use workload::Phase;
 /// Wrong replies do not make this an error: see [`Report::passed`].
 pub fn run(plan: &Plan, mut progress: impl FnMut(&Progress)) -> Result<Report, Error> {
     plan.check()?;
+    limits::raise(plan)?;
     if let Some(cpu) = plan.pin {
         pin_this_thread(cpu)?;
     }

@@ -4,6 +4,7 @@
 mod mail;
 mod mailserver;
 mod open_loop;
+mod real_auth;
 mod results;
 mod ring;
 mod scripted;
