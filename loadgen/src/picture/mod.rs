@@ -137,7 +137,7 @@ fn by_percentile<B: DrawingBackend>(area: &DrawingArea<B, Shift>, runs: &[Saved]
     for ((curve, run), colour) in curves.into_iter().zip(runs).zip(COLOURS) {
         chart
             .draw_series(LineSeries::new(curve, colour.stroke_width(2)))?
-            .label(run.name.clone())
+            .label(format!("{} ", run.name)) // the frame is drawn tight
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], colour.stroke_width(2)));
     }
     chart
