@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2Serializer};
+use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -69,11 +69,18 @@ pub struct Interval {
     pub(crate) encoded: Vec<u8>,
 }
 
+/// An interval as it is kept while the run goes on: what takes longer is done afterwards.
+struct Kept {
+    from: u64,
+    until: u64,
+    encoded: Vec<u8>,
+}
+
 /// Counts while the measured phase runs.
 pub(crate) struct Recorder {
     /// Of the intervals that have ended.
     pub(crate) latency: Histogram<u64>,
-    pub(crate) intervals: Vec<Interval>,
+    kept: Vec<Kept>,
     /// Of this interval.
     current: Histogram<u64>,
     current_from: u64,
@@ -95,7 +102,7 @@ impl Recorder {
     pub(crate) fn new(interval: Duration) -> Result<Self, Error> {
         Ok(Self {
             latency: histogram()?,
-            intervals: Vec::new(),
+            kept: Vec::new(),
             current: histogram()?,
             current_from: 0,
             current_end: u64::MAX,
@@ -132,7 +139,6 @@ impl Recorder {
     }
 
     fn close(&mut self, until: u64) {
-        let length = until.saturating_sub(self.current_from);
         let mut encoded = Vec::new();
         // What cannot be encoded is missing from the interval log only; a histogram that was
         // made by `histogram` can be.
@@ -142,11 +148,10 @@ impl Recorder {
         {
             encoded.clear();
         }
-        if length > 0 && (self.intervals.len() as u64) < MAX_INTERVALS {
-            self.intervals.push(Interval {
-                at: self.current_from.saturating_sub(self.from) as f64 / 1e9,
-                seconds: length as f64 / 1e9,
-                latency: Percentiles::of(&self.current),
+        if until > self.current_from && (self.kept.len() as u64) < MAX_INTERVALS {
+            self.kept.push(Kept {
+                from: self.current_from,
+                until,
                 encoded,
             });
         }
@@ -156,6 +161,21 @@ impl Recorder {
         self.current.reset();
         self.current_from = until;
         self.current_end = until.saturating_add(self.interval);
+    }
+
+    /// All intervals of the measured part.
+    pub(crate) fn intervals(self) -> Vec<Interval> {
+        let from = self.from;
+        let interval = |kept: Kept| {
+            let decoded = Deserializer::new().deserialize(&mut kept.encoded.as_slice());
+            Some(Interval {
+                at: kept.from.saturating_sub(from) as f64 / 1e9,
+                seconds: (kept.until - kept.from) as f64 / 1e9,
+                latency: Percentiles::of(&decoded.ok()?),
+                encoded: kept.encoded,
+            })
+        };
+        self.kept.into_iter().filter_map(interval).collect()
     }
 
     pub(crate) fn reply(&mut self, start: u64, now: u64) {
@@ -197,16 +217,13 @@ mod tests {
         recorder.reply(10 * second + 1000, 13 * second + 1000);
         recorder.tick(13 * second + 2000);
         recorder.end(13 * second + second / 2);
-        let counts: Vec<_> = recorder.intervals.iter().map(|i| i.latency.count).collect();
-        assert_eq!(counts, [1, 0, 0, 1]);
-        let times: Vec<_> = recorder
-            .intervals
-            .iter()
-            .map(|i| (i.at, i.seconds))
-            .collect();
-        assert_eq!(times, [(0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (3.0, 0.5)]);
         assert_eq!(recorder.latency.len(), 2);
-        assert!(recorder.intervals.iter().all(|i| !i.encoded.is_empty()));
+        let intervals = recorder.intervals();
+        let counts: Vec<_> = intervals.iter().map(|i| i.latency.count).collect();
+        assert_eq!(counts, [1, 0, 0, 1]);
+        let times: Vec<_> = intervals.iter().map(|i| (i.at, i.seconds)).collect();
+        assert_eq!(times, [(0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (3.0, 0.5)]);
+        assert!((0.49..0.51).contains(&intervals[0].latency.max));
     }
 
     #[test]

@@ -67,7 +67,8 @@ pub(super) struct Run {
     /// New users only, numbered from this.
     #[arg(long, value_name = "FIRST", conflicts_with = "users")]
     new_users: Option<u32>,
-    /// The known users are known to the director already: do not log all of them in first.
+    /// The known users are known to the director already: do not log all of them in first. With
+    /// mail sessions that is never done.
     #[arg(long)]
     no_preload: bool,
     /// User names begin with this.
@@ -76,7 +77,8 @@ pub(super) struct Run {
     /// User names end with this, such as @example.com.
     #[arg(long, default_value = "")]
     suffix: String,
-    /// Every user's password; {n} in it is the user's number.
+    /// Every user's password; {n} in it is the user's number. Others on this machine can see it:
+    /// real passwords belong into --accounts.
     #[arg(long, default_value = "pw", hide_default_value = true)]
     password: String,
     /// Users and passwords from this file: lines of NAME:PASSWORD.
@@ -218,7 +220,7 @@ impl Run {
         let all = accounts.as_ref().map_or(100_000, |list| list.len() as u32);
         let known = Users::Known {
             count: self.users.unwrap_or(all),
-            preload: !self.no_preload,
+            preload: !self.no_preload && !defaults.is_mail(),
         };
         let stub = self.stub.clone().config();
         let time = seconds("--seconds", self.seconds)?;

@@ -264,7 +264,7 @@ impl Sessions {
         let script = script(
             mail,
             client.login,
-            (self.mark.as_deref(), self.hold > 0),
+            (self.mark.as_deref(), holds(self.hold, shared)),
             &mut self.password,
             shared,
         );
@@ -278,7 +278,7 @@ impl Sessions {
             return Err(io::ErrorKind::NotConnected.into());
         };
         transport.secure(config, name)?;
-        let hold = (self.mark.as_deref(), self.hold > 0);
+        let hold = (self.mark.as_deref(), holds(self.hold, shared));
         let script = script(&place.mail, client.login, hold, &mut self.password, shared);
         client.dialogue.secured(&script, &mut client.outbox);
         Ok(())
@@ -306,7 +306,7 @@ impl Sessions {
             shared.tally.checker.entered(login.user, backend);
         }
         let now = clock::now();
-        if self.hold == 0 || self.drained {
+        if !holds(self.hold, shared) || self.drained {
             self.leave(index, now);
         } else {
             self.look_at(index, now + self.hold);
@@ -387,6 +387,11 @@ impl Sessions {
         // Not `hand_out`: a target that refuses connections would be called without end from here.
         Ok(())
     }
+}
+
+/// Whether sessions are held: not while users only log in to be known.
+fn holds(hold: u64, shared: &Shared<'_>) -> bool {
+    hold > 0 && shared.workload.phase != Phase::Preload
 }
 
 /// What is said in the session of a login.

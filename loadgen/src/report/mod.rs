@@ -154,6 +154,10 @@ impl Report {
         let seconds = Duration::from_nanos(nanos).as_secs_f64();
         let began = measured.map_or(0.0, |(begin, _)| clock::wall_time_of(begin.time));
         let errors = checker.errors;
+        let (backends, refused_as_planned) = (checker.backends(), checker.refused_as_planned);
+        let distribution = export::points(&recorder.latency);
+        let histogram = recorder.latency.clone();
+        let intervals = outcome.tally.recorder.intervals();
         let good = errors.total() == 0 && users_moved == 0;
         Self {
             plan: plan.clone(),
@@ -169,17 +173,17 @@ impl Report {
                 lookups as f64 / seconds
             },
             latency,
-            distribution: export::points(&recorder.latency),
-            intervals: recorder.intervals.clone(),
+            distribution,
+            intervals,
             users,
             users_moved,
-            backends: checker.backends(),
+            backends,
             errors,
             retries: outcome.tally.retries,
-            refused_as_planned: checker.refused_as_planned,
+            refused_as_planned,
             target,
             generator,
-            histogram: outcome.tally.recorder.latency,
+            histogram,
         }
     }
 
