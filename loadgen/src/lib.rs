@@ -55,6 +55,10 @@ mod record;
 mod reply;
 mod report;
 mod rng;
+#[cfg_attr(
+    not(feature = "pictures"),
+    expect(dead_code, reason = "only pictures look at the curves")
+)]
 mod saved;
 pub mod stub_auth;
 mod tally;
