@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the end-to-end tests need, on Debian 12: Dovecot 2.3 from apt, and a Debian 13 with
-# Dovecot 2.4 in a root directory of its own. Safe to run again; does nothing when all is there.
+# Installs what the end-to-end tests need, on Debian 12: Dovecot 2.3 from apt, a Debian 13 with
+# Dovecot 2.4 in a root directory of its own, and HdrHistogram's Python port, with which the load
+# generator's results are read back. Safe to run again; does nothing when all is there.
 #
 #   HOMING_DEBIAN_MIRROR   where debootstrap gets Debian 13 from
 set -eu
@@ -11,7 +12,9 @@ complete=$cache/trixie.complete
 mirror=${HOMING_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 dovecot_packages="dovecot-core dovecot-imapd dovecot-pop3d dovecot-lmtpd dovecot-submissiond \
 dovecot-managesieved"
-other_packages="python3 curl debootstrap debian-archive-keyring ca-certificates util-linux mount \
+hdrhistogram=$cache/hdrhistogram
+hdrhistogram_version=0.10.8
+other_packages="python3 python3-venv curl debootstrap debian-archive-keyring ca-certificates util-linux mount \
 build-essential"
 
 say() {
@@ -96,6 +99,20 @@ check_root() {
 	esac
 }
 
+has_hdrhistogram() {
+	"$hdrhistogram/bin/python" -c 'import hdrh.log' 2>/dev/null
+}
+
+# Also for those who are not root, elsewhere: LOADGEN_HDRHISTOGRAM_PYTHON names its Python.
+make_hdrhistogram() {
+	rm -rf "$hdrhistogram"
+	python3 -m venv "$hdrhistogram"
+	"$hdrhistogram/bin/pip" install -q --disable-pip-version-check \
+		"hdrhistogram==$hdrhistogram_version" ||
+		fail "pip could not install hdrhistogram $hdrhistogram_version from PyPI"
+	has_hdrhistogram || fail "hdrhistogram in $hdrhistogram does not work"
+}
+
 not_root() {
 	bad=
 	packages=$(missing_packages)
@@ -105,6 +122,10 @@ not_root() {
 	fi
 	if [ ! -e "$complete" ]; then
 		say "no Debian 13 root in $root; as root: tests/setup.sh"
+		bad=1
+	fi
+	if ! has_hdrhistogram; then
+		say "no hdrhistogram for Python in $hdrhistogram; as root: tests/setup.sh"
 		bad=1
 	fi
 	say "the end-to-end tests themselves need root too, and fail without"
@@ -129,4 +150,5 @@ esac
 	make_root
 	check_root || fail "Dovecot 2.4 in $root does not work"
 }
+has_hdrhistogram || make_hdrhistogram
 say "Dovecot $(dovecot --version | cut -d' ' -f1) here, $(version_24 "$root" | cut -d' ' -f1) in $root"

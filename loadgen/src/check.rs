@@ -4,6 +4,7 @@ use ahash::{HashMap, RandomState};
 use serde::Serialize;
 
 use crate::names::Names;
+use crate::plan::{Plan, Users};
 
 /// Backends that are told apart; more than any tier has.
 const MAX_BACKENDS: usize = 0x7ffe;
@@ -33,11 +34,15 @@ pub struct Errors {
     pub not_connected: u64,
     /// No reply came before the run ended.
     pub unanswered: u64,
+    /// A mail session's login took longer than a client waits.
+    pub timed_out: u64,
+    /// A login with a wrong password succeeded.
+    pub wrong_password_taken: u64,
 }
 
 impl Errors {
     /// Name and number of each kind.
-    pub fn by_kind(&self) -> [(&'static str, u64); 10] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 12] {
         [
             ("wrong user", self.wrong_user),
             ("other backend", self.other_backend),
@@ -49,6 +54,8 @@ impl Errors {
             ("disconnected", self.disconnected),
             ("not connected", self.not_connected),
             ("unanswered", self.unanswered),
+            ("timed out", self.timed_out),
+            ("wrong password taken", self.wrong_password_taken),
         ]
     }
 
@@ -77,6 +84,7 @@ pub(crate) struct Checker {
     names: Names,
     expect_host: bool,
     expect_refusals: bool,
+    any_user: bool,
     first_user: u32,
     /// By user: 1 + index of its backend, 0 if it was not seen yet; and `MOVED`.
     seen: Vec<u16>,
@@ -87,13 +95,19 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    pub(crate) fn new(prefix: &str, first_user: u32, expect_host: bool, refusals: bool) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let stub = plan.stub_auth.as_ref();
+        let first_user = match plan.users {
+            Users::Known { .. } => 0,
+            Users::New { first } => first,
+        };
         Self {
             errors: Errors::default(),
             refused_as_planned: 0,
-            names: Names::new(prefix),
-            expect_host,
-            expect_refusals: refusals,
+            names: Names::new(plan),
+            expect_host: plan.expects_host(),
+            expect_refusals: stub.is_some_and(|stub| stub.fail_share > 0.0),
+            any_user: plan.any_reply_user,
             first_user,
             seen: Vec::new(),
             backends: Vec::new(),
@@ -105,14 +119,28 @@ impl Checker {
 
     /// A successful reply to a question for `user`.
     pub(crate) fn found(&mut self, user: u32, name: Option<&[u8]>, host: Option<&[u8]>) {
-        if name != Some(self.names.of(user)) {
+        if name != Some(self.names.of(user)) && !(self.any_user && name.is_some()) {
             self.errors.wrong_user += 1;
             return; // whoever was answered for, it says nothing about this user's backend
         }
+        self.entered(user, host);
+    }
+
+    /// A mail session began; `host` is where, if its backend said it.
+    pub(crate) fn entered(&mut self, user: u32, host: Option<&[u8]>) {
         match host {
             Some(host) => self.placed(user, host),
             None if self.expect_host => self.errors.no_host += 1,
             None => {}
+        }
+    }
+
+    /// A login with a wrong password was answered.
+    pub(crate) fn wrong_password(&mut self, refused: bool) {
+        if refused {
+            self.refused_as_planned += 1;
+        } else {
+            self.errors.wrong_password_taken += 1;
         }
     }
 
@@ -206,7 +234,11 @@ mod tests {
 
     #[test]
     fn every_kind_of_wrong_reply_is_told_apart() {
-        let mut checker = Checker::new("u", 5, true, false);
+        let mut checker = Checker::new(&Plan {
+            prefix: "u".to_owned(),
+            users: Users::New { first: 5 },
+            ..Plan::new(crate::plan::Target::Login("/a".into()))
+        });
         checker.found(5, Some(b"u5"), Some(b"10.0.0.10"));
         checker.found(6, Some(b"u6"), Some(b"10.0.0.9"));
         checker.found(5, Some(b"u5"), Some(b"10.0.0.10"));

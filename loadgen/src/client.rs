@@ -1,6 +1,7 @@
 //! One connection to the director: handshake, requests, replies.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
@@ -87,16 +88,14 @@ impl Slots {
         Some(login)
     }
 
-    /// Gives up all requests and says how many there were.
-    pub(crate) fn abandon(&mut self) -> u64 {
-        let mut count = 0;
+    /// Gives up all requests, and hands over the logins they were for.
+    pub(crate) fn abandon(&mut self, mut each: impl FnMut(Login)) {
         for (index, slot) in self.slots.iter_mut().enumerate() {
-            if slot.login.take().is_some() {
+            if let Some(login) = slot.login.take() {
                 self.free.push(index as u32);
-                count += 1;
+                each(login);
             }
         }
-        count
     }
 }
 
@@ -116,6 +115,8 @@ pub(crate) struct Client {
     pub(crate) slots: Slots,
     /// When a waiting connection is to be tried.
     pub(crate) retry_at: u64,
+    /// Which of the plan's targets it goes to.
+    pub(crate) target: usize,
     /// The login for which a connection per login is being made.
     pub(crate) login: Option<Login>,
     stream: Option<UnixStream>,
@@ -125,16 +126,28 @@ pub(crate) struct Client {
     protocol: Protocol,
 }
 
+/// The kinds of sockets that take lookups.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Login,
+    Userdb,
+    Authreply,
+}
+
 /// What the target wants to hear.
 #[derive(Clone)]
 struct Protocol {
-    target: Target,
+    kind: Kind,
+    path: PathBuf,
     /// The part of a request between the id and the user.
     parameters: Vec<u8>,
 }
 
 impl Client {
-    pub(crate) fn new(target: &Target, in_flight: u32, index: u32) -> Self {
+    /// The connection with this number; connections go to the targets in turn.
+    pub(crate) fn new(targets: &[Target], in_flight: u32, index: u32) -> Self {
+        let number = index as usize % targets.len();
+        let target = &targets[number];
         let rport = 20_000 + index % 40_000;
         let parameters = format!(
             "\tPLAIN\tservice=imap\tsecured\tsession=load{index:06}AAAB\tlip=127.0.0.1\
@@ -144,13 +157,19 @@ impl Client {
             state: State::Idle,
             slots: Slots::new(in_flight),
             retry_at: 0,
+            target: number,
             login: None,
             stream: None,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             waits_to_write: false,
             protocol: Protocol {
-                target: target.clone(),
+                kind: match target {
+                    Target::Userdb(_) => Kind::Userdb,
+                    Target::Authreply(_) => Kind::Authreply,
+                    Target::Login(_) | Target::Mail(_) => Kind::Login,
+                },
+                path: target.path().unwrap_or(Path::new("")).to_owned(),
                 parameters: parameters.into_bytes(),
             },
         }
@@ -164,7 +183,7 @@ impl Client {
         token: Token,
         cpid: u32,
     ) -> io::Result<()> {
-        let mut stream = UnixStream::connect(self.protocol.target.path())?;
+        let mut stream = UnixStream::connect(&self.protocol.path)?;
         registry.register(&mut stream, token, Interest::READABLE)?;
         self.waits_to_write = false;
         self.inbox.clear();
@@ -182,7 +201,7 @@ impl Client {
             return false;
         };
         self.protocol
-            .ask(id, names.of(login.user), plain, self.outbox.buffer());
+            .ask(id, login, names, plain, self.outbox.buffer());
         true
     }
 
@@ -246,47 +265,55 @@ impl Client {
 
 impl Protocol {
     fn greet(&self, cpid: u32, out: &mut Vec<u8>) {
-        match self.target {
-            Target::Login(_) => {
+        match self.kind {
+            Kind::Login => {
                 out.extend_from_slice(b"VERSION\t1\t2\nCPID\t");
                 out.extend_from_slice(decimal(cpid, &mut [0; 10]));
                 out.push(b'\n');
             }
-            Target::Userdb(_) => out.extend_from_slice(b"VERSION\t1\t0\n"),
-            Target::Authreply(_) => {
+            Kind::Userdb => out.extend_from_slice(b"VERSION\t1\t0\n"),
+            Kind::Authreply => {
                 out.extend_from_slice(b"VERSION\tdirector-authreply-client\t1\t0\n");
             }
         }
     }
 
     fn completes_handshake(&self, line: &[u8]) -> bool {
-        match self.target {
-            Target::Login(_) => line == b"DONE",
-            Target::Userdb(_) => line.starts_with(b"SPID\t"),
-            Target::Authreply(_) => line.starts_with(b"VERSION\tdirector-authreply-server\t1\t"),
+        match self.kind {
+            Kind::Login => line == b"DONE",
+            Kind::Userdb => line.starts_with(b"SPID\t"),
+            Kind::Authreply => line.starts_with(b"VERSION\tdirector-authreply-server\t1\t"),
         }
     }
 
-    fn ask(&self, id: u32, user: &[u8], plain: &mut Vec<u8>, out: &mut Vec<u8>) {
-        match self.target {
-            Target::Login(_) => {
+    fn ask(
+        &self,
+        id: u32,
+        login: Login,
+        names: &mut Names,
+        plain: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) {
+        match self.kind {
+            Kind::Login => {
                 out.extend_from_slice(b"AUTH\t");
                 out.extend_from_slice(decimal(id, &mut [0; 10]));
                 out.extend_from_slice(&self.parameters);
                 plain.clear();
                 plain.push(0);
-                plain.extend_from_slice(user);
-                plain.extend_from_slice(b"\0pw");
+                plain.extend_from_slice(names.of(login.user));
+                plain.push(0);
+                names.password(login.user, login.wrong, plain);
                 encode(plain, out);
             }
-            Target::Userdb(_) => {
+            Kind::Userdb => {
                 out.extend_from_slice(b"PASS\t");
                 out.extend_from_slice(decimal(id, &mut [0; 10]));
                 out.push(b'\t');
-                out.extend_from_slice(user);
+                out.extend_from_slice(names.of(login.user));
                 out.extend_from_slice(b"\tservice=lmtp\tlip=127.0.0.1\tlport=24\trip=127.0.0.1");
             }
-            Target::Authreply(_) => return ok_line(id, user, out),
+            Kind::Authreply => return ok_line(id, names.of(login.user), out),
         }
         out.push(b'\n');
     }
@@ -296,13 +323,22 @@ impl Protocol {
 mod tests {
     use super::*;
 
+    fn login(user: u32, start: u64) -> Login {
+        Login {
+            user,
+            start,
+            tried: 0,
+            wrong: false,
+        }
+    }
+
     #[test]
     fn ids_are_unique_and_their_requests_are_found() {
         for count in [1, 2, 3, 32, 1 << 16] {
             let mut slots = Slots::new(count);
             let mut ids = std::collections::HashSet::new();
             for round in 0..3 {
-                let login = |user| Login { user, start: round };
+                let login = |user| login(user, round);
                 let taken: Vec<_> = (0..count).filter_map(|n| slots.take(login(n))).collect();
                 assert_eq!(taken.len(), count as usize);
                 assert_eq!(slots.take(login(0)), None);
@@ -320,8 +356,10 @@ mod tests {
     fn ids_wrap_past_zero() {
         let mut slots = Slots::new(1);
         slots.slots[0].id = u32::MAX;
-        assert_eq!(slots.take(Login { user: 1, start: 0 }), Some(1));
-        assert_eq!(slots.abandon(), 1);
+        assert_eq!(slots.take(login(1, 0)), Some(1));
+        let mut lost = Vec::new();
+        slots.abandon(|login| lost.push(login));
+        assert_eq!(lost, [login(1, 0)]);
         assert!(slots.any_free());
     }
 }

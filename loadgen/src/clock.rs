@@ -1,4 +1,5 @@
-//! The only file that reads clocks: monotonic time, and CPU time of threads and processes.
+//! The only file that reads clocks: monotonic and wall time, and CPU time of threads
+//! and processes.
 
 use std::io;
 
@@ -37,6 +38,12 @@ pub(crate) fn now() -> u64 {
     read(libc::CLOCK_MONOTONIC).unwrap_or(0) // the monotonic clock cannot fail on Linux
 }
 
+/// Seconds since 1970 at a moment of the monotonic clock that has passed.
+pub(crate) fn wall_time_of(moment: u64) -> f64 {
+    let wall = read(libc::CLOCK_REALTIME).unwrap_or(0); // cannot fail either
+    wall.saturating_sub(now().saturating_sub(moment)) as f64 / 1e9
+}
+
 fn read(clock: libc::clockid_t) -> io::Result<u64> {
     let mut time = libc::timespec {
         tv_sec: 0,
@@ -60,5 +67,8 @@ mod tests {
         assert!(own.nanos().unwrap() > 0);
         assert!(CpuClock::of_process(u32::MAX).is_err());
         assert!(now() > 0);
+        let second_ago = now().saturating_sub(1_000_000_000);
+        let difference = wall_time_of(now()) - wall_time_of(second_ago);
+        assert!((0.9..1.5).contains(&difference), "{difference}");
     }
 }

@@ -17,19 +17,21 @@ pub enum Error {
         /// What would be right.
         right: &'static str,
     },
-    /// Nobody answers at the target's path.
-    #[error("cannot connect to the target {}: {source}; is the director running, and is this its socket?", path.display())]
+    /// Nobody answers at the target's address.
+    #[error(
+        "cannot connect to the target {address}: {source}; is it running, and is this its socket?"
+    )]
     Connect {
-        /// The target's socket.
-        path: PathBuf,
+        /// Where the target was to be.
+        address: String,
         /// What the kernel said.
         source: io::Error,
     },
     /// The target took the connection and then did not finish the handshake.
-    #[error("the target {} {problem}; {hint}", path.display())]
+    #[error("the target {address} {problem}; {hint}")]
     Handshake {
-        /// The target's socket.
-        path: PathBuf,
+        /// Where the target is.
+        address: String,
         /// What it did.
         problem: String,
         /// Where to look.

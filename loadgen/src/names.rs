@@ -1,7 +1,8 @@
 //! User names, decimal numbers and base64, written without allocating.
 
-/// Bytes that one name can have at most: prefix and number.
-const NAME_MAX: usize = 64 + 10;
+use crate::accounts::Accounts;
+use crate::plan::Plan;
+
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const NOT_BASE64: u8 = 0xff;
 const VALUES: [u8; 256] = values();
@@ -16,30 +17,57 @@ const fn values() -> [u8; 256] {
     table
 }
 
-/// Writes names: a prefix and a number.
+/// Writes names and passwords: from a pattern, or from a list.
 pub(crate) struct Names {
-    buffer: [u8; NAME_MAX],
+    buffer: Vec<u8>,
     prefix: usize,
+    suffix: Box<[u8]>,
+    /// The password before and after the user's number; `None` after: no number in it.
+    password: (Box<[u8]>, Option<Box<[u8]>>),
+    accounts: Option<Accounts>,
 }
 
 impl Names {
-    /// `prefix` has at most 64 bytes (the plan was checked).
-    pub(crate) fn new(prefix: &str) -> Self {
-        let mut buffer = [0; NAME_MAX];
-        buffer[..prefix.len()].copy_from_slice(prefix.as_bytes());
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let password = match plan.password.split_once("{n}") {
+            Some((before, after)) => (before.as_bytes().into(), Some(after.as_bytes().into())),
+            None => (plan.password.as_bytes().into(), None),
+        };
         Self {
-            buffer,
-            prefix: prefix.len(),
+            buffer: plan.prefix.clone().into_bytes(),
+            prefix: plan.prefix.len(),
+            suffix: plan.suffix.as_bytes().into(),
+            password,
+            accounts: plan.accounts.clone(),
         }
     }
 
     /// The name of one user.
     pub(crate) fn of(&mut self, user: u32) -> &[u8] {
-        let mut digits = [0; 10];
-        let digits = decimal(user, &mut digits);
-        let end = self.prefix + digits.len();
-        self.buffer[self.prefix..end].copy_from_slice(digits);
-        &self.buffer[..end]
+        if let Some(accounts) = &self.accounts {
+            return accounts.name(user);
+        }
+        self.buffer.truncate(self.prefix);
+        self.buffer.extend_from_slice(decimal(user, &mut [0; 10]));
+        self.buffer.extend_from_slice(&self.suffix);
+        &self.buffer
+    }
+
+    /// Appends the user's password, or one that is not his.
+    pub(crate) fn password(&self, user: u32, wrong: bool, out: &mut Vec<u8>) {
+        match (&self.accounts, &self.password) {
+            (Some(accounts), _) => out.extend_from_slice(accounts.password(user)),
+            (None, (before, after)) => {
+                out.extend_from_slice(before);
+                if let Some(after) = after {
+                    out.extend_from_slice(decimal(user, &mut [0; 10]));
+                    out.extend_from_slice(after);
+                }
+            }
+        }
+        if wrong {
+            out.extend_from_slice(b"-wrong");
+        }
     }
 }
 
@@ -136,6 +164,7 @@ pub(crate) fn decode(input: &[u8], output: &mut Vec<u8>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Target;
 
     #[test]
     fn base64_of_the_standard() {
@@ -162,9 +191,24 @@ mod tests {
 
     #[test]
     fn numbers_and_names() {
-        let mut names = Names::new("user");
-        assert_eq!(names.of(4_294_967_295), b"user4294967295");
-        assert_eq!(names.of(0), b"user0");
+        let mut plan = Plan::new(Target::Login("/a".into()));
+        plan.suffix = "@b.c".to_owned();
+        let mut names = Names::new(&plan);
+        assert_eq!(names.of(4_294_967_295), b"user4294967295@b.c");
+        assert_eq!(names.of(0), b"user0@b.c");
+        let mut password = Vec::new();
+        names.password(7, true, &mut password);
+        assert_eq!(password, b"pw-wrong");
+        plan.password = "a{n}b".to_owned();
+        password.clear();
+        Names::new(&plan).password(7, false, &mut password);
+        assert_eq!(password, b"a7b");
+        plan.accounts = Some(Accounts::parse("x:1\ny:2").unwrap());
+        let mut names = Names::new(&plan);
+        assert_eq!(names.of(1), b"y");
+        password.clear();
+        names.password(1, false, &mut password);
+        assert_eq!(password, b"2");
         assert_eq!(number(b"4294967295"), Some(u32::MAX));
         for wrong in ["", "4294967296", "-1", "1a", "00000000001"] {
             assert_eq!(number(wrong.as_bytes()), None, "{wrong}");

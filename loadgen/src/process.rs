@@ -1,4 +1,4 @@
-//! What the director costs: CPU time and memory of its process.
+//! What the director costs: CPU time and memory of its process, or processes.
 
 use std::io;
 
@@ -10,8 +10,64 @@ use crate::error::Error;
 /// New users below which a memory figure per user would mostly be noise.
 const USERS_FOR_MEMORY: u64 = 10_000;
 
-/// The measured process.
-pub(crate) struct Process {
+/// The measured processes.
+pub(crate) struct Processes(Vec<Process>);
+
+impl Processes {
+    /// `None` without any.
+    pub(crate) fn new(pids: &[u32]) -> Result<Option<Self>, Error> {
+        let list = pids.iter().map(|pid| Process::new(*pid));
+        let list = list.collect::<Result<Vec<_>, _>>()?;
+        Ok((!list.is_empty()).then_some(Self(list)))
+    }
+
+    /// At the beginning of a part: memory first, so that what its reading disturbs is not counted.
+    pub(crate) fn at_begin(&self) -> Result<Reading, Error> {
+        let rss = self.sum(Process::rss)?;
+        let cpu = self.sum(Process::cpu)?;
+        Ok(Reading { cpu, rss })
+    }
+
+    /// At the end of a part: CPU first, for the same reason.
+    pub(crate) fn at_end(&self) -> Result<Reading, Error> {
+        let cpu = self.sum(Process::cpu)?;
+        let rss = self.sum(Process::rss)?;
+        Ok(Reading { cpu, rss })
+    }
+
+    fn sum(&self, of: fn(&Process) -> Result<u64, Error>) -> Result<u64, Error> {
+        self.0
+            .iter()
+            .try_fold(0, |sum, process| Ok(sum + of(process)?))
+    }
+
+    /// The sum of a run.
+    pub(crate) fn used(
+        &self,
+        [start, before, end]: [Reading; 3],
+        lookups: u64,
+        nanos: u64,
+        new_users: u64,
+    ) -> ProcessUse {
+        let cpu = end.cpu.saturating_sub(before.cpu) as f64;
+        let growth = end.rss.saturating_sub(start.rss) as f64;
+        let mut names: Vec<_> = self.0.iter().map(|process| process.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        ProcessUse {
+            pids: self.0.iter().map(|process| process.pid).collect(),
+            name: names.join(", "),
+            cpu_us_per_lookup: cpu / 1000.0 / lookups.max(1) as f64,
+            cpu_share: cpu / nanos.max(1) as f64,
+            rss_start: start.rss,
+            rss_before: before.rss,
+            rss_end: end.rss,
+            bytes_per_new_user: (new_users >= USERS_FOR_MEMORY).then(|| growth / new_users as f64),
+        }
+    }
+}
+
+struct Process {
     pid: u32,
     name: String,
     clock: CpuClock,
@@ -24,12 +80,12 @@ pub(crate) struct Reading {
     pub(crate) rss: u64,
 }
 
-/// What the target's process used.
+/// What the target's processes used.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProcessUse {
-    /// The process.
-    pub pid: u32,
-    /// Its name, to see that it was the right one.
+    /// The processes; what follows is their sum.
+    pub pids: Vec<u32>,
+    /// Their name or names, to see that they were the right ones.
     pub name: String,
     /// User and system time of all its threads, per lookup.
     pub cpu_us_per_lookup: f64,
@@ -46,7 +102,7 @@ pub struct ProcessUse {
 }
 
 impl Process {
-    pub(crate) fn new(pid: u32) -> Result<Self, Error> {
+    fn new(pid: u32) -> Result<Self, Error> {
         let error = |source| Error::Process { pid, source };
         let clock = CpuClock::of_process(pid).map_err(error)?;
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).map_err(error)?;
@@ -54,24 +110,6 @@ impl Process {
             pid,
             name: name.trim_end().to_owned(),
             clock,
-        })
-    }
-
-    /// At the beginning of a part: memory first, so that what its reading disturbs is not counted.
-    pub(crate) fn at_begin(&self) -> Result<Reading, Error> {
-        let rss = self.rss()?;
-        Ok(Reading {
-            cpu: self.cpu()?,
-            rss,
-        })
-    }
-
-    /// At the end of a part: CPU first, for the same reason.
-    pub(crate) fn at_end(&self) -> Result<Reading, Error> {
-        let cpu = self.cpu()?;
-        Ok(Reading {
-            cpu,
-            rss: self.rss()?,
         })
     }
 
@@ -87,28 +125,6 @@ impl Process {
             pid: self.pid,
             source,
         })
-    }
-
-    /// The sum of a run.
-    pub(crate) fn used(
-        &self,
-        [start, before, end]: [Reading; 3],
-        lookups: u64,
-        nanos: u64,
-        new_users: u64,
-    ) -> ProcessUse {
-        let cpu = end.cpu.saturating_sub(before.cpu) as f64;
-        let growth = end.rss.saturating_sub(start.rss) as f64;
-        ProcessUse {
-            pid: self.pid,
-            name: self.name.clone(),
-            cpu_us_per_lookup: cpu / 1000.0 / lookups.max(1) as f64,
-            cpu_share: cpu / nanos.max(1) as f64,
-            rss_start: start.rss,
-            rss_before: before.rss,
-            rss_end: end.rss,
-            bytes_per_new_user: (new_users >= USERS_FOR_MEMORY).then(|| growth / new_users as f64),
-        }
     }
 }
 
@@ -139,7 +155,8 @@ mod tests {
 
     #[test]
     fn own_process_can_be_read() {
-        let own = Process::new(std::process::id()).unwrap();
+        assert!(Processes::new(&[]).unwrap().is_none());
+        let own = Processes::new(&[std::process::id()]).unwrap().unwrap();
         let reading = own.at_begin().unwrap();
         assert!(reading.cpu > 0 && reading.rss > 100_000);
         let later = Reading {
@@ -150,6 +167,8 @@ mod tests {
         assert_eq!(used.cpu_us_per_lookup, 2.0);
         assert_eq!(used.cpu_share, 0.5);
         assert_eq!(used.bytes_per_new_user, Some(50.0));
-        assert!(Process::new(u32::MAX).is_err());
+        let twice = Processes::new(&[std::process::id(); 2]).unwrap().unwrap();
+        assert!(twice.at_end().unwrap().rss > reading.rss / 10 * 15);
+        assert!(Processes::new(&[std::process::id(), u32::MAX]).is_err());
     }
 }

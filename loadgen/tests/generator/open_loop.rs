@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::scripted::{Answer, director, plan, right};
-use loadgen::{Load, Plan};
+use loadgen::{Bottleneck, Load, Plan};
 
 const STALL: Duration = Duration::from_secs(1);
 
@@ -50,4 +50,35 @@ fn a_stall_of_a_second_shows_in_the_percentiles() {
         (1..=8).contains(&slow.map(|step| step.count_at_value()).sum::<u64>()),
         "{report}"
     );
+}
+
+#[test]
+fn a_generator_that_cannot_keep_up_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = director(directory.path(), |_, id, user| {
+        Answer::Line(right(id, user))
+    });
+    let load = Load::Open { rate: 1000.0 };
+    // Who watches the progress takes the generator's time.
+    let report = loadgen::run(
+        &Plan {
+            load,
+            in_flight: 1000,
+            ..plan(&path)
+        },
+        |_| std::thread::sleep(Duration::from_millis(60)),
+    )
+    .unwrap();
+    assert!(report.passed(), "{report}");
+    assert_eq!(
+        report.generator.bottleneck,
+        Bottleneck::Generator,
+        "{report}"
+    );
+    assert!(
+        report.to_string().contains("GENERATOR was the bottleneck"),
+        "{report}"
+    );
+    // And what it was late counts in the latency: nothing is made to look better.
+    assert!(report.latency.p90 > 10_000.0, "{report}");
 }

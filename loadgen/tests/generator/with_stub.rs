@@ -65,7 +65,7 @@ fn every_kind_of_load_passes_through_a_relay() {
     let directory = directory.path();
     let relay = Relay::start(directory);
     let base = Plan {
-        pid: Some(relay.0.id()),
+        pids: vec![relay.0.id()],
         ..plan(directory)
     };
     let per_login = Plan {
@@ -163,7 +163,7 @@ fn the_stub_in_its_own_thread_speaks_all_versions_and_the_master_protocol() {
     assert!(
         loadgen::run(
             &Plan {
-                target,
+                targets: vec![target],
                 ..elsewhere
             },
             |_| {}
