@@ -14,6 +14,7 @@ mod failures;
 mod handshake;
 mod idle;
 mod kicks;
+mod maintenance;
 mod placement;
 mod proxy_maybe;
 mod replay;

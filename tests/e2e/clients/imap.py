@@ -2,6 +2,8 @@
 
 import imaplib
 import re
+import select
+import time
 
 TIMEOUT = 90
 SESSIONS = {}
@@ -75,6 +77,21 @@ def wait_end(order):
     SESSIONS.pop(order["session"]).shutdown()
 
 
+def wait_ends(order):
+    """Waits until the other side has closed all of the sessions, and says how long the last one took."""
+    start = time.monotonic()
+    waiting = {SESSIONS[name].sock: name for name in order["sessions"]}
+    while waiting:
+        left = start + order["seconds"] - time.monotonic()
+        ready = select.select(list(waiting), [], [], max(left, 0))[0]
+        if not ready:
+            raise RuntimeError(f"still open: {sorted(waiting.values())}")
+        for sock in ready:
+            if not sock.recv(4096):
+                SESSIONS.pop(waiting.pop(sock)).shutdown()
+    return {"seconds": time.monotonic() - start}
+
+
 def logout(order):
     SESSIONS.pop(order["session"]).logout()
 
@@ -87,5 +104,6 @@ ORDERS = {
     "imap.idle": idle,
     "imap.done": done,
     "imap.wait_end": wait_end,
+    "imap.wait_ends": wait_ends,
     "imap.logout": logout,
 }

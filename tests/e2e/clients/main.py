@@ -3,7 +3,7 @@
 Reads one order per line from standard input, a JSON object, and answers each with one line, a JSON
 object that has "ok". Orders: imap.visit, pop3.visit, sieve.visit, submission.visit (log in, find out
 which backend this is, leave), lmtp.deliver, and sessions that stay open: imap.open, then imap.noop,
-imap.whereami, imap.idle, imap.done, imap.wait_end, imap.logout by the session's name.
+imap.whereami, imap.idle, imap.done, imap.wait_end, imap.wait_ends, imap.logout by the session's name.
 """
 
 import json

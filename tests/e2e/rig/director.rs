@@ -162,6 +162,11 @@ impl Director {
         )
     }
 
+    /// Whether it is a service of the proxy's own Dovecot.
+    pub fn is_service(&self) -> bool {
+        matches!(self.running, Running::Service(..))
+    }
+
     /// Homing's settings file.
     pub fn settings(&self) -> PathBuf {
         self.site.join(format!("{}.toml", self.spec.name))

@@ -180,6 +180,15 @@ impl Tier {
         assert_eq!(answer["ok"], true, "{user}: {answer}");
     }
 
+    /// `doveadm director …`, on the director itself; what it says, and its exit status.
+    pub fn order_director(&self, words: &[&str]) -> (String, Option<i32>) {
+        let words = [&["director"], words].concat();
+        match self.director.is_service() {
+            true => self.proxy.doveadm(&words),
+            false => self.director.doveadm(&words),
+        }
+    }
+
     /// `doveadm director …`, on the other director of the ring or on the proxy with its own; what it
     /// says, and its exit status.
     pub fn administer(&self, words: &[&str]) -> (String, Option<i32>) {
