@@ -10,6 +10,9 @@ use crate::wire::ipc::{Command, Reply};
 /// Commands sent and not answered. More would wait in ipc, which works on one at a time.
 const PIPELINE: usize = 64;
 
+/// What ipc says of a login process that ends before it has answered.
+const GONE: &[u8] = b" server connection: Connection closed";
+
 #[derive(Debug, Default)]
 pub(super) struct Ipc {
     sent: VecDeque<Sent>,
@@ -75,6 +78,12 @@ impl Ipc {
             return Err("ipc answers what nobody asked".to_owned());
         };
         match reply {
+            // Its sessions have ended with it (docs/protocol/kicks.md, ipc).
+            Reply::Failed(error) if error.ends_with(GONE) => {
+                if !sent.aborted {
+                    common.over(sent.id);
+                }
+            }
             Reply::Failed(error) if !sent.aborted => {
                 let error = String::from_utf8_lossy(error).escape_debug().to_string();
                 common.give_up(sent.id, &sent.kick, &error);

@@ -101,6 +101,16 @@ impl Rig {
 }
 
 #[test]
+fn a_login_process_that_ends_before_it_answers_has_no_sessions_left() {
+    let mut rig = Rig::new();
+    rig.order(1, moved(7));
+    rig.feed(Input::Connected(Service::Ipc));
+    let gone = "-IPC: 'proxy' PID 13 server connection: Connection closed\n";
+    assert_eq!(rig.said(gone), [Did::Over(1)]);
+    assert_eq!(rig.machine.counts().failed, 0);
+}
+
+#[test]
 fn ipc_answers_in_the_order_in_which_it_was_asked() {
     let mut rig = Rig::new();
     assert_eq!(rig.order(1, moved(7)), [Did::Connect]);
