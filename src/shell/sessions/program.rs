@@ -22,6 +22,8 @@ const LOOK_MS: u16 = 20;
 pub(super) struct Program {
     child: Child,
     reaped: bool,
+    /// We have ended it.
+    killed: bool,
 }
 
 impl Program {
@@ -31,6 +33,7 @@ impl Program {
             return;
         }
         let group = Pid::from_raw(self.child.id().cast_signed());
+        self.killed = true;
         // Nobody left is what was wanted.
         let _ = killpg(group, Signal::SIGKILL);
     }
@@ -77,10 +80,11 @@ pub(super) fn run(
     let program = Program {
         child,
         reaped: false,
+        killed: false,
     };
     register(handle, Running::Program(program))?;
     let mut answer = Answer::default();
-    let status = loop {
+    let (status, killed) = loop {
         let mut ready = false;
         let mut fds = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, PollTimeout::from(LOOK_MS)).is_ok_and(|count| count > 0) {
@@ -97,8 +101,9 @@ pub(super) fn run(
             return Err("aborted".to_owned());
         };
         if !ready && let Some(status) = program.status() {
+            let killed = program.killed;
             *state = Running::Nothing;
-            break status;
+            break (status, killed);
         }
         if until <= clock::mono() {
             state.end();
@@ -107,5 +112,9 @@ pub(super) fn run(
     if status.success() {
         return Ok(());
     }
-    Err(format!("{path}: {status}: {}", answer.text()))
+    let why = match killed {
+        true => "ended, the move has taken too long".to_owned(),
+        false => status.to_string(),
+    };
+    Err(format!("{path}: {why}: {}", answer.text()))
 }
