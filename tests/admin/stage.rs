@@ -59,7 +59,7 @@ impl Stage {
             },
             auth_login: auth.clone(),
             auth_userdb: auth,
-            homing_settings: String::new(),
+            director_settings: String::new(),
             seat: None,
         };
         let director = Director::start(&site, spec);

@@ -20,7 +20,7 @@ pub fn no_backend(case: Case) {
         home: Home::Tagged("nowhere"),
     };
     let tier = Tier::start(&TierSpec {
-        homing_settings: "lookup_timeout = \"4 s\"\n",
+        director_settings: "lookup_timeout = \"4 s\"\n",
         ..TierSpec::new(case, vec![homeless, User::proxied("other")])
     });
     let limit = match case.director {

@@ -14,42 +14,50 @@ const KICK_LIMIT: u32 = 3;
 /// The ring comes together, and hears of a user.
 const RING_LIMIT: Duration = Duration::from_secs(40);
 
-/// In the columns of the matrix: Homing gets the orders from a Dovecot over the ring; Dovecot's own
-/// director is told by doveadm.
+/// In the columns of the matrix: Homing gets the orders from a Dovecot over the ring, Dovecot's own
+/// director from a Homing, or by doveadm itself.
 mod moved_and_kicked_users_lose_their_sessions {
     use crate::rig::DirectorPlacement::{Standalone, SystemdLike};
 
     #[test]
     fn dovecot23_built_in_all_23() {
-        super::kicks(crate::cases::ALL_23.built_in());
+        super::kicks(crate::cases::ALL_23.built_in(), false);
     }
     #[test]
     fn dovecot23_built_in_shared_logins() {
-        super::kicks(crate::cases::PROXY_23.built_in());
+        super::kicks(crate::cases::PROXY_23.built_in(), false);
+    }
+    #[test]
+    fn dovecot23_told_by_homing_all_23() {
+        super::kicks(crate::cases::ALL_23.built_in(), true);
+    }
+    #[test]
+    fn dovecot23_told_by_homing_shared_logins() {
+        super::kicks(crate::cases::PROXY_23.built_in(), true);
     }
     #[test]
     fn homing_all_23() {
-        super::kicks(crate::cases::ALL_23.homing(Standalone));
+        super::kicks(crate::cases::ALL_23.homing(Standalone), true);
     }
     #[test]
     fn homing_all_24() {
-        super::kicks(crate::cases::ALL_24.homing(Standalone));
+        super::kicks(crate::cases::ALL_24.homing(Standalone), true);
     }
     #[test]
     fn homing_proxy_23_shared_logins() {
-        super::kicks(crate::cases::PROXY_23.homing(Standalone));
+        super::kicks(crate::cases::PROXY_23.homing(Standalone), true);
     }
     #[test]
     fn homing_proxy_24_shared_logins() {
-        super::kicks(crate::cases::PROXY_24.homing(Standalone));
+        super::kicks(crate::cases::PROXY_24.homing(Standalone), true);
     }
     #[test]
     fn homing_systemd_all_23() {
-        super::kicks(crate::cases::ALL_23.homing(SystemdLike));
+        super::kicks(crate::cases::ALL_23.homing(SystemdLike), true);
     }
     #[test]
     fn homing_systemd_all_24() {
-        super::kicks(crate::cases::ALL_24.homing(SystemdLike));
+        super::kicks(crate::cases::ALL_24.homing(SystemdLike), true);
     }
 }
 
@@ -80,11 +88,24 @@ fn administer(tier: &Tier, words: &[&str]) {
     assert_eq!(status, Some(0), "{words:?}: {said}");
 }
 
-fn kicks(case: Case) {
+fn number(backend: &str) -> usize {
+    let found = BACKENDS.iter().position(|it| *it == backend);
+    found.expect("a backend")
+}
+
+/// Until whoever takes the orders has the user on this backend.
+fn wait_until_known(tier: &Tier, user: &str, home: &str) {
+    let wanted = format!("Current: {} ", tier.backend_address(number(home)));
+    wait_until("the ring knows the user", RING_LIMIT, || {
+        tier.administer(&["status", user]).0.contains(&wanted)
+    });
+}
+
+fn kicks(case: Case, in_ring: bool) {
     let is_homing = case.director == DirectorKind::Homing;
     let names = ["moves", "leaves", "stays"];
     let spec = TierSpec {
-        in_ring: is_homing,
+        in_ring,
         ..TierSpec::new(case, names.map(User::proxied).to_vec())
     };
     let tier = Tier::start(&spec);
@@ -95,20 +116,8 @@ fn kicks(case: Case) {
     let stayed = idle(&tier, &mut one, "stays");
     idle(&tier, &mut two, "stays");
     // Whoever is told of an order knows the users by then.
-    let number = |name: &str| {
-        BACKENDS
-            .iter()
-            .position(|it| *it == name)
-            .expect("a backend")
-    };
-    let current = |user: &str, home: &str| {
-        let (said, _) = tier.administer(&["status", user]);
-        said.contains(&format!("Current: {} ", tier.backend_address(number(home))))
-    };
     for (user, home) in names.into_iter().zip([&home, &left, &stayed]) {
-        wait_until("the ring knows the user", RING_LIMIT, || {
-            current(user, home)
-        });
+        wait_until_known(&tier, user, home);
     }
 
     let target = (number(&home) + 1) % BACKENDS.len();
@@ -127,6 +136,14 @@ fn kicks(case: Case) {
     for client in [&mut one, &mut two] {
         expect_unharmed(client, "stays", &stayed);
     }
+
+    let address = tier.backend_address(number(&stayed));
+    administer(&tier, &["update", &address, "0"]);
+    administer(&tier, &["flush", &address]);
+    for client in [&mut one, &mut two] {
+        expect_end(client, "stays");
+    }
+    assert_ne!(tier.visit(&mut two, "imap", "stays"), stayed);
     if is_homing {
         let log = fs::read_to_string(tier.director.log()).expect("a log");
         assert!(!log.contains("could not be ended"), "{log}");
@@ -223,4 +240,51 @@ fn learns(case: Case) {
         );
         expect_unharmed(&mut client, name, home);
     }
+}
+
+/// A user was moved while Homing was away: what the ring says counts more than the session that is still
+/// where it was. Nothing changes for others.
+mod after_a_restart_the_ring_counts_more_than_sessions {
+    use crate::rig::DirectorPlacement::Standalone;
+
+    #[test]
+    fn all_23() {
+        super::learns_in_ring(crate::cases::ALL_23.homing(Standalone));
+    }
+    #[test]
+    fn proxy_24_shared_logins() {
+        super::learns_in_ring(crate::cases::PROXY_24.homing(Standalone));
+    }
+}
+
+fn learns_in_ring(case: Case) {
+    let names = ["moves", "stays"];
+    let mut tier = Tier::start(&TierSpec {
+        in_ring: true,
+        ..TierSpec::new(case, names.map(User::proxied).to_vec())
+    });
+    let mut client = Client::new();
+    let homes = names.map(|name| idle(&tier, &mut client, name));
+    for (name, home) in names.iter().zip(&homes) {
+        wait_until_known(&tier, name, home);
+    }
+    tier.director.stop();
+    let target = (number(&homes[0]) + 1) % BACKENDS.len();
+    administer(&tier, &["move", "moves", &tier.backend_address(target)]);
+    // No one ends sessions behind a director that is away.
+    expect_unharmed(&mut client, "moves", &homes[0]);
+    tier.director.run();
+    let learnt = || fs::read_to_string(tier.director.log()).expect("a log");
+    wait_until("Homing has asked for sessions", RING_LIMIT, || {
+        learnt().contains("INFO 2 sessions are there already")
+    });
+    wait_until("the ring is whole", RING_LIMIT, || {
+        learnt().contains("users stay where their sessions are")
+    });
+    assert_eq!(
+        tier.visit(&mut Client::new(), "imap", "moves"),
+        BACKENDS[target]
+    );
+    assert_eq!(tier.visit(&mut Client::new(), "imap", "stays"), homes[1]);
+    expect_unharmed(&mut client, "stays", &homes[1]);
 }

@@ -11,6 +11,7 @@ mod cases;
 mod doveadm;
 mod everyday;
 mod failures;
+mod flush_scripts;
 mod handshake;
 mod idle;
 mod kicks;

@@ -118,7 +118,7 @@ fn start(site: &Site, kind: DirectorKind, name: &str, servers: &str) -> Director
             },
             auth_login: auth.to_owned(),
             auth_userdb: auth.to_owned(),
-            homing_settings: String::new(),
+            director_settings: String::new(),
             seat: None,
         },
     )

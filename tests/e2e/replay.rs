@@ -129,7 +129,7 @@ fn stage(kind: DirectorKind) -> Stage {
         },
         auth_login: path.clone(),
         auth_userdb: path,
-        homing_settings: "lookup_timeout = \"4 s\"\n".to_owned(),
+        director_settings: "lookup_timeout = \"4 s\"\n".to_owned(),
         seat: None,
     };
     let director = Director::start(&site, spec);

@@ -1,13 +1,14 @@
 """A mail client that is driven from outside.
 
 Reads one order per line from standard input, a JSON object, and answers each with one line, a JSON
-object that has "ok". Orders: imap.visit, pop3.visit, sieve.visit, submission.visit (log in, find out
+object that has "ok" and says how many "seconds" it took. Orders: imap.visit, pop3.visit, sieve.visit, submission.visit (log in, find out
 which backend this is, leave), lmtp.deliver, and sessions that stay open: imap.open, then imap.noop,
 imap.whereami, imap.idle, imap.done, imap.wait_end, imap.wait_ends, imap.logout by the session's name.
 """
 
 import json
 import sys
+import time
 
 import imap
 import lmtp
@@ -27,10 +28,12 @@ ORDERS = {
 def answer(order):
     """What the servers say goes back as an answer; only a mistake in the order itself raises."""
     action = ORDERS[order["do"]]
+    start = time.monotonic()
     try:
-        return {"ok": True, **(action(order) or {})}
+        said = {"ok": True, **(action(order) or {})}
     except Exception as error:  # pylint: disable=broad-except
-        return {"ok": False, "error": f"{type(error).__name__}: {error}"}
+        said = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+    return {**said, "seconds": time.monotonic() - start}
 
 
 def main():

@@ -70,8 +70,8 @@ pub struct DirectorSpec {
     pub sockets: Sockets,
     pub auth_login: PathBuf,
     pub auth_userdb: PathBuf,
-    /// Further lines for Homing's settings, before the listeners.
-    pub homing_settings: String,
+    /// Further lines for its settings, of Homing before the listeners. Not for a lone Dovecot.
+    pub director_settings: String,
     /// Its place in a ring; without, it is alone.
     pub seat: Option<Seat>,
 }
@@ -150,8 +150,12 @@ impl Director {
         let settings = site.path().join(format!("{}.toml", spec.name));
         fs::write(&settings, service_settings(spec)).expect("settings of Homing");
         let built_in = format!(
-            "director_mail_servers = {}\ndirector_user_expire = {}s\n",
-            spec.backends, spec.expire
+            "director_servers = {}\ndirector_mail_servers = {}\ndirector_user_expire = {}s\n{}{}\n",
+            spec.in_ring(&Seat::directors),
+            spec.backends,
+            spec.expire,
+            spec.director_settings,
+            spec.in_ring(&|seat| seat.dovecot_settings(&proxy.log())),
         );
         service::block(
             spec.kind,
@@ -159,6 +163,7 @@ impl Director {
             &proxy.homing(),
             &settings,
             &built_in,
+            &spec.in_ring(&|seat| seat.dovecot_listener(spec.address)),
         )
     }
 
@@ -442,7 +447,7 @@ fn owner(socket: &Path) -> u32 {
 fn service_settings(spec: &DirectorSpec) -> String {
     format!(
         "director_mail_servers = \"{}\"\ndirector_user_expire = \"{} s\"\n{}",
-        spec.backends, spec.expire, spec.homing_settings
+        spec.backends, spec.expire, spec.director_settings
     )
 }
 

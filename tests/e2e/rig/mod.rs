@@ -32,5 +32,5 @@ pub use scripted_auth::{ScriptedAuth, Talk};
 pub use site::Site;
 pub use stub_auth::StubAuth;
 pub use supervised::Supervised;
-pub use tier::{BACKENDS, Case, Tier, TierSpec, start_lone_proxy};
+pub use tier::{BACKENDS, Case, Tier, TierSpec, start_lone_proxy, start_script_service};
 pub use users::{Home, User};

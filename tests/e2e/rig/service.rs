@@ -15,6 +15,7 @@ pub fn block(
     homing: &str,
     settings: &Path,
     built_in: &str,
+    ring: &str,
 ) -> String {
     let executable = format!(
         "  executable = {homing} dovecot-service --config {}\n",
@@ -43,7 +44,8 @@ pub fn block(
         &listener("unix", "director-userdb", "0600"),
         &listener("unix", "director-admin", "0600"),
         &listener("fifo", "login/proxy-notify", "0666"),
-        "}",
+        ring,
+        "\n}",
     ]
     .concat()
 }

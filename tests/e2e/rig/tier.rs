@@ -16,6 +16,7 @@ use super::dovecot::{Dovecot, LoginMode, Version};
 use super::seat::Seat;
 use super::site::Site;
 use super::smtp_sink;
+use super::stub_auth::StubAuth;
 use super::users::{self, PassdbPorts, User};
 
 /// Names of the backends, in the order of their addresses.
@@ -50,9 +51,10 @@ pub struct TierSpec {
     pub proxy_is_backend: bool,
     /// Dovecot's setting on the proxy: whether a reload ends sessions. Dovecot's default is yes.
     pub shutdown_clients: bool,
-    /// Further lines for Homing's settings.
-    pub homing_settings: &'static str,
-    /// The director is in a ring with a Dovecot, which takes an administrator's orders.
+    /// Further lines for the director's settings, in its own syntax; a Dovecot's only as a service. `@BASE@`
+    /// is the proxy's `base_dir`, `@SITE@` the site's directory.
+    pub director_settings: &'static str,
+    /// The director is in a ring with one of the other kind, which takes an administrator's orders.
     pub in_ring: bool,
 }
 
@@ -66,7 +68,7 @@ impl TierSpec {
             expire: 900,
             proxy_is_backend: false,
             shutdown_clients: true,
-            homing_settings: "",
+            director_settings: "",
             in_ring: false,
         }
     }
@@ -117,7 +119,10 @@ impl Tier {
             sockets: sockets(&base, placement),
             auth_login: base.join("auth-login"),
             auth_userdb: base.join("auth-userdb"),
-            homing_settings: spec.homing_settings.to_owned(),
+            director_settings: spec
+                .director_settings
+                .replace("@BASE@", &base.display().to_string())
+                .replace("@SITE@", &site.path().display().to_string()),
             seat: spec.in_ring.then(|| Seat {
                 directors: vec![site.address(31), site.address(32)],
                 port: RING_PORT,
@@ -240,12 +245,17 @@ fn backend_address(site: &Site, number: usize) -> Ipv4Addr {
     site.address(11 + u8::try_from(number).expect("few backends"))
 }
 
-/// A Dovecot 2.3 that is a director with the same backends and nothing else. It has sockets of its own,
-/// which nobody uses.
+/// A director of the other kind with the same backends. It has sockets of its own, which nobody uses, and
+/// cannot end sessions.
 fn start_other(site: &Site, director: &DirectorSpec) -> Director {
     let socket = |name: &str| site.path().join(format!("other-{name}"));
+    let auth = socket("auth");
+    StubAuth::start(&auth);
     let spec = DirectorSpec {
-        kind: DirectorKind::Dovecot23,
+        kind: match director.kind {
+            DirectorKind::Homing => DirectorKind::Dovecot23,
+            DirectorKind::Dovecot23 => DirectorKind::Homing,
+        },
         placement: DirectorPlacement::Standalone,
         name: "other".to_owned(),
         address: site.address(32),
@@ -255,6 +265,9 @@ fn start_other(site: &Site, director: &DirectorSpec) -> Director {
             notify: socket("notify"),
             authreply: None,
         },
+        auth_login: auth.clone(),
+        auth_userdb: auth,
+        director_settings: String::new(),
         ..director.clone()
     };
     Director::start(site, spec)
@@ -298,6 +311,18 @@ pub fn start_lone_proxy(site: &Site, case: Case) -> (Dovecot, Sockets, SocketAdd
     make_socket_directory(&proxy);
     let sockets = sockets(&proxy.base(), DirectorPlacement::Standalone);
     (proxy, sockets, (address, PROXY_PORTS.imap).into())
+}
+
+/// A Dovecot 2.3 whose `script` service runs the program for whoever connects to the socket.
+pub fn start_script_service(site: &Site, program: &Path, socket: &Path) -> Dovecot {
+    Dovecot::start(site, "script", Version::V23, |dovecot| {
+        let mut values = dovecot.values();
+        values.extend([
+            ("SCRIPT", program.display().to_string()),
+            ("SOCKET", socket.display().to_string()),
+        ]);
+        render(include_str!("conf/script-2.3.conf"), &values)
+    })
 }
 
 /// `director`: what becomes a service of this proxy, if its placement says so.

@@ -47,7 +47,7 @@ impl Member {
             },
             auth_login: wanted.auth.clone(),
             auth_userdb: wanted.auth.clone(),
-            homing_settings: String::new(),
+            director_settings: String::new(),
             seat: Some(wanted.seat.clone()),
         };
         Self {

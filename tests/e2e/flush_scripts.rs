@@ -1,0 +1,186 @@
+//! What is run when a user has been moved: Dovecot's `script` service, and programs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::thread::sleep;
+use std::time::Duration;
+
+use md5::{Digest, Md5};
+use serde_json::json;
+
+use crate::rig::{BACKENDS, Case, Client, DirectorKind, Tier, TierSpec, User, now, wait_until};
+
+/// `director_user_kick_delay` in the settings below, in seconds.
+const DELAY: f64 = 6.0;
+/// How long a move may take, in seconds.
+const MOVE_LIMIT: f64 = 30.0;
+/// For everything that is done at once, in seconds.
+const SLACK: f64 = 4.0;
+
+const SOCKET: &str = "director_flush_socket = \"unix:director-flush\"\n\
+    director_user_kick_delay = \"6 s\"\n";
+const EXEC: &str = "director_flush_socket = \"exec:@SITE@/flush.sh\"\n\
+    director_user_kick_delay = \"6 s\"\n";
+const COMMAND: &str = "director_flush_command = \"@SITE@/flush.sh\"\n\
+    director_user_kick_delay = \"6 s\"\n";
+const OF_DOVECOT: &str = "director_flush_socket = unix:director-flush\n\
+    director_user_kick_delay = 6s\n";
+
+/// Notes its arguments, and does what the file beside it says.
+const SCRIPT: &str = r#"#!/bin/sh
+site=${0%/*}
+read mode < "$site/flush.mode"
+echo "$#: $*" > "$site/flush.new"
+/bin/mv "$site/flush.new" "$site/flush.args"
+case $mode in
+wait) while [ ! -e "$site/flush.go" ]; do /bin/sleep 0.05; done ;;
+fail) echo "nothing to flush here"; exit 1 ;;
+hang) exec /bin/sleep 1000 ;;
+esac
+"#;
+
+mod a_moved_user_waits_for_the_flush_script {
+    use super::{COMMAND, EXEC, OF_DOVECOT, SOCKET};
+    use crate::rig::DirectorPlacement::{Standalone, SystemdLike};
+
+    #[test]
+    fn dovecot23_script_service() {
+        super::flushes(crate::cases::ALL_23.built_in(), OF_DOVECOT);
+    }
+    #[test]
+    fn homing_script_service() {
+        super::flushes(crate::cases::ALL_23.homing(Standalone), SOCKET);
+    }
+    #[test]
+    fn homing_script_service_without_root() {
+        super::flushes(crate::cases::PROXY_23.homing(SystemdLike), SOCKET);
+    }
+    #[test]
+    fn homing_exec() {
+        super::flushes(crate::cases::ALL_24.homing(Standalone), EXEC);
+    }
+    #[test]
+    fn homing_command() {
+        super::flushes(crate::cases::PROXY_24.homing(Standalone), COMMAND);
+    }
+}
+
+struct Stage {
+    // The tier has the site, which is looked through when it is dropped: last.
+    _script: crate::rig::dovecot::Dovecot,
+    tier: Tier,
+}
+
+impl Stage {
+    fn start(case: Case, settings: &'static str, names: &[&str]) -> Self {
+        let tier = Tier::start(&TierSpec {
+            director_settings: settings,
+            ..TierSpec::new(case, names.iter().copied().map(User::proxied).collect())
+        });
+        let program = tier.site.path().join("flush.sh");
+        fs::write(&program, SCRIPT).expect("a script");
+        for (path, mode) in [(program.as_path(), 0o755), (tier.site.path(), 0o777)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+        }
+        let socket = tier.proxy.base().join("director-flush");
+        let script = crate::rig::start_script_service(&tier.site, &program, &socket);
+        let script_is_there = || socket.exists();
+        wait_until(
+            "the script's socket is there",
+            Duration::from_secs(5),
+            script_is_there,
+        );
+        Self {
+            _script: script,
+            tier,
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.tier.site.path().join(name), text).expect("a file");
+    }
+
+    fn arguments(&self) -> Option<String> {
+        fs::read_to_string(self.tier.site.path().join("flush.args")).ok()
+    }
+
+    /// Has the script do this, moves the user to another backend, and waits for the end of its session
+    /// and the beginning of the script. Returns the backend's name.
+    fn order(&self, mode: &str, user: &str) -> &'static str {
+        let mut client = Client::new();
+        self.write("flush.mode", &format!("{mode}\n"));
+        self.tier.open(&mut client, user);
+        let home = client.session("imap.whereami", user)["backend"].clone();
+        let is_home = |name: &&str| home == **name;
+        let home = BACKENDS.iter().position(is_home).expect("a backend");
+        let target = (home + 1) % BACKENDS.len();
+        let address = self.tier.backend_address(target);
+        let (said, status) = self.tier.order_director(&["move", user, &address]);
+        assert_eq!(status, Some(0), "{said}");
+        let end = json!({"do": "imap.wait_end", "session": user, "seconds": 3});
+        assert_eq!(client.ask(&end)["ok"], true, "its session goes on");
+        let digest = Md5::digest(user.as_bytes());
+        let hash = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+        let old = self.tier.backend_address(home);
+        let wanted = format!("6: FLUSH {hash} {old} {address} up 100\n");
+        wait_until("the script runs", Duration::from_secs(5), || {
+            self.arguments().is_some_and(|said| said == wanted)
+        });
+        BACKENDS[target]
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.tier.director.log()).expect("a log")
+    }
+}
+
+fn flushes(case: Case, settings: &'static str) {
+    let stage = Stage::start(case, settings, &["waits", "fails", "hangs"]);
+    let is_homing = case.director == DirectorKind::Homing;
+    let mut client = Client::new();
+
+    let target = stage.order("wait", "waits");
+    let visit = stage.tier.order("imap.visit", "waits");
+    client.send(&visit);
+    // Less than the delay: without the script the user would still wait, and does it because of it.
+    sleep(Duration::from_secs(2));
+    stage.write("flush.go", "");
+    let answer = client.answer(&visit);
+    assert_eq!(answer["backend"], target, "{answer}");
+    let took = answer["seconds"].as_f64().expect("a time");
+    assert!((1.9..DELAY - 0.5).contains(&took), "held for {took} s");
+
+    let began = now();
+    let target = stage.order("fail", "fails");
+    assert_eq!(stage.tier.visit(&mut client, "imap", "fails"), target);
+    let took = (now() - began).as_secs_f64();
+    assert!(
+        (DELAY..DELAY + SLACK).contains(&took),
+        "landed after {took} s"
+    );
+    if is_homing {
+        let log = stage.log();
+        assert!(log.contains("nothing to flush here"), "{log}");
+    }
+
+    let began = now();
+    let target = stage.order("hang", "hangs");
+    let visit = stage.tier.order("imap.visit", "hangs");
+    let answer = loop {
+        let answer = client.ask(&visit);
+        let took = (now() - began).as_secs_f64();
+        if answer["ok"] == true || took > MOVE_LIMIT + SLACK {
+            break answer;
+        }
+    };
+    assert_eq!(answer["backend"], target, "{answer}");
+    let took = (now() - began).as_secs_f64();
+    assert!(
+        (MOVE_LIMIT - 1.0..MOVE_LIMIT + SLACK).contains(&took),
+        "landed after {took} s"
+    );
+    if is_homing {
+        let log = stage.log();
+        assert!(log.contains("the move has taken too long"), "{log}");
+    }
+}
