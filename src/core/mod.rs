@@ -12,6 +12,7 @@
 //! | [`director`] | what is decided once for all cores |
 //! | [`members`] | the directors of a ring, in their order |
 //! | [`moves`] | how a user moves to another backend, and everybody waits until it can |
+//! | [`names`] | what becomes of backends whose host name has other addresses |
 //! | [`hash_ring`] | which backend a new user gets |
 //! | [`admission`] | how many new users are let in |
 //! | [`snapshot`] | what every lookup reads: backends, rings, ring state |
@@ -30,6 +31,7 @@ pub mod hash_ring;
 pub mod lookup;
 pub mod members;
 pub mod moves;
+pub mod names;
 pub mod parking;
 pub mod ring;
 pub mod sessions;

@@ -24,6 +24,17 @@ pub enum Order {
         /// Weight; `None`: as it is, 100 for a new one.
         vhosts: Option<u32>,
     },
+    /// Adds a backend of a host name; nothing happens if it is known.
+    AddNamed {
+        /// Its address.
+        ip: IpAddr,
+        /// The host name.
+        name: String,
+        /// Its tag; empty for none.
+        tag: Vec<u8>,
+        /// Its weight.
+        vhosts: u32,
+    },
     /// Gives a known backend another weight.
     UpdateBackend {
         /// Its address.
@@ -111,6 +122,17 @@ impl Ring {
             Order::SetBackend { ip, tag, vhosts } => {
                 self.set_backend(*ip, tag.as_deref(), *vhosts, true)
             }
+            Order::AddNamed {
+                ip,
+                name,
+                tag,
+                vhosts,
+            } => self.add_named(NewBackend {
+                ip: *ip,
+                name: Some(name),
+                tag,
+                vhosts: *vhosts,
+            }),
             Order::UpdateBackend { ip, tag, vhosts } => {
                 self.set_backend(*ip, tag.as_deref(), *vhosts, false)
             }
@@ -207,6 +229,14 @@ impl Ring {
             self.say(Event::Ordered(Deed::Vhosts { ip, from, to }));
         }
         self.changed(ip);
+        Ok(())
+    }
+
+    fn add_named(&mut self, new: NewBackend<'_>) -> Result<(), OrderError> {
+        if self.director.backends().find(new.ip).is_none() {
+            self.director.change_backends().add(new)?;
+            self.changed(new.ip);
+        }
         Ok(())
     }
 
