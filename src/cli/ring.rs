@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::run::Refused;
 use crate::core::director::{Config, Director, Seed};
+use crate::core::names::Names;
 use crate::core::ring::{Limits, Now, Ring, Tls};
 use crate::core::user_hash::Template;
 use crate::settings::Settings;
@@ -62,6 +63,15 @@ fn director(settings: &Settings) -> Result<Director, Refused> {
     });
     Director::new(config, seeds)
         .map_err(|error| Refused::config(format!("director_mail_servers: {error}")))
+}
+
+/// The host names among the backends.
+pub(super) fn names(settings: &Settings) -> Names {
+    let servers = settings.director_mail_servers.iter();
+    Names::new(servers.filter_map(|server| {
+        let name = server.name.as_deref()?;
+        Some((name, server.tag.as_str(), server.ip))
+    }))
 }
 
 /// What the machine needs of the settings besides; a reload changes it at once.

@@ -205,6 +205,8 @@ fn start(
         learnt,
         ring_listeners,
         admin_listeners,
+        names: ring::names(&settings),
+        resolve_interval: settings.resolve_interval,
         source,
         keeper: Some(keeper),
         kept,
@@ -269,6 +271,8 @@ fn start_service(
         learnt,
         ring_listeners,
         admin_listeners,
+        names: ring::names(&settings),
+        resolve_interval: settings.resolve_interval,
         source,
         keeper: None,
         kept: Vec::new(),
@@ -460,6 +464,7 @@ fn apply(
             limits: ring::limits(&current),
             certificates,
             sessions: sessions::Config::of(&current),
+            resolve_interval: current.resolve_interval,
         })
     }
 }

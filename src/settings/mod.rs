@@ -51,6 +51,8 @@ pub struct Settings {
     pub director_self: Option<SocketAddr>,
     /// Backends at start, sorted by address (IPv4 first), without duplicates.
     pub director_mail_servers: Vec<MailServer>,
+    /// How often their host names are looked up again; 0: never. Whole seconds.
+    pub resolve_interval: Duration,
     /// How long a user stays assigned after its last refresh, in seconds (10..=4294967295).
     pub director_user_expire: u32,
     /// What is hashed, e.g. `%Lu`. Known to parse.

@@ -71,6 +71,7 @@ fn simple(d: &Document) -> Settings {
         director_servers: Vec::new(),
         director_self: None,
         director_mail_servers: Vec::new(),
+        resolve_interval: d.duration("resolve_interval"),
         director_user_expire: d.time("director_user_expire"),
         director_username_hash: d.text("director_username_hash"),
         director_flush_socket: None,

@@ -175,7 +175,11 @@ pub static TABLE: &[Spec] = &[
         "All directors of the ring, this one included. Empty: alone. Without a port an item has \
          the port of the ring listener. Names are looked up once."),
     row("director_mail_servers", List, "", RingDecides, mail_servers,
-        "Backends at start; must not be empty. A running ring's own list wins."),
+        "Backends at start; must not be empty. A running ring's own list wins. Host names are looked up \
+         again, see resolve_interval."),
+    row("resolve_interval", Time, "60 s", Live, |s| seconds(s.resolve_interval),
+        "How often host names of director_mail_servers are looked up again; 0: never.")
+        .range(0, 86_400),
     row("director_user_expire", Time, "15 min", Restart, |s| show_time(s.director_user_expire.into()),
         "How long a user stays on its backend after its last sign of life. Must be the same on all \
          directors.").range(10, U32),

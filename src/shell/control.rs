@@ -15,6 +15,7 @@ use glommio::{LocalExecutorBuilder, Placement, spawn_local};
 use super::admin_io::serve::{AdminThread, Configured, Gate};
 use super::dovecot_master::StatusReporter;
 use super::keeper::{Keeper, KeeperError, KeeperEvent};
+use super::names::{self, NamesThread};
 use super::readable::{readable, socket_readable};
 use super::ring_io::serve::{Replies, RingThread};
 use super::ring_io::{self, Driver, Tuning};
@@ -26,8 +27,10 @@ use super::tier::{StartError, Tier};
 use super::{admin_io, clock};
 use crate::admin::Context;
 use crate::core::ip_text::ip_text;
+use crate::core::names::Names;
 use crate::core::ring::Input;
 use crate::core::users::SHARDS;
+use crate::settings::network::SystemNetwork;
 use crate::settings::{Listener, ListenerKind, Loaded, Place, Problem, place_text};
 
 /// Every shard is swept once in this many rounds of [`SWEEP_PAUSE`].
@@ -58,6 +61,10 @@ pub struct Control {
     pub ring_listeners: Vec<OwnedFd>,
     /// Admin listeners that were handed over, and who may connect to them.
     pub admin_listeners: Vec<(OwnedFd, Gate)>,
+    /// Host names of backends.
+    pub names: Names,
+    /// `resolve_interval`.
+    pub resolve_interval: Duration,
     /// What happens on SIGHUP.
     pub reload: Reload,
 }
@@ -84,6 +91,7 @@ struct Shared {
     tier: Tier,
     ring: RingThread,
     admin: AdminThread,
+    names: NamesThread,
     /// Never borrowed across an await.
     keeper: RefCell<Option<Keeper>>,
     kept: Vec<Listener>,
@@ -140,6 +148,13 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         ring: ring.mailbox(),
         replies,
     })?;
+    let names = NamesThread::start(names::Setup {
+        names: control.names,
+        interval: control.resolve_interval,
+        network: Arc::new(SystemNetwork),
+        directory: Arc::clone(control.tier.directory()),
+        ring: ring.mailbox(),
+    });
     for (listener, gate) in control.admin_listeners {
         admin.listen(listener, gate);
     }
@@ -152,6 +167,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         tier: control.tier,
         ring,
         admin,
+        names,
         keeper: RefCell::new(control.keeper),
         kept: control.kept,
         stop: Cell::new(false),
@@ -250,6 +266,7 @@ async fn take_notices(
                     let read = Arc::clone(&reload.read);
                     let read = glommio::executor().spawn_blocking(move || read()).await;
                     if let Some(tuning) = (reload.apply)(read, &shared.tier) {
+                        shared.names.tune(tuning.resolve_interval);
                         shared.ring.tune(tuning);
                     }
                 }

@@ -13,6 +13,7 @@ pub mod io;
 pub mod keeper;
 mod log_limit;
 pub mod mailbox;
+pub mod names;
 pub mod notes;
 mod prefetch;
 pub mod preflight;

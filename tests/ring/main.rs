@@ -21,5 +21,6 @@ mod changes;
 mod expiry;
 mod large;
 mod migration;
+mod names;
 mod outages;
 mod start;

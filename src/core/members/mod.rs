@@ -119,6 +119,12 @@ impl Members {
         self.me
     }
 
+    /// Our place among those that are not removed, from 0.
+    pub fn rank(&self) -> usize {
+        let before = self.list.iter().take_while(|member| member.id != self.me);
+        before.filter(|member| !member.removed).count()
+    }
+
     /// All, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Member> {
         self.list.iter()

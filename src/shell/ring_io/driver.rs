@@ -45,6 +45,9 @@ pub trait Machine {
     /// One line for the log.
     fn summary(&self) -> String;
 
+    /// Our place among the directors by address, from 0.
+    fn rank(&self) -> usize;
+
     /// The rows of DIRECTOR-LIST.
     fn report(&self, now: Now) -> Report;
 }
@@ -186,6 +189,10 @@ impl Machine for Driver {
             who(self.ring.left()),
             who(self.ring.right()),
         )
+    }
+
+    fn rank(&self) -> usize {
+        self.ring.members().rank()
     }
 
     fn report(&self, now: Now) -> Report {

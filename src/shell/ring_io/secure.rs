@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::tls::{Certificates, Link, Opened};
 use super::{Machine, READ_SIZE, RingIo};
@@ -17,6 +18,8 @@ pub struct Tuning {
     pub certificates: Option<Arc<Certificates>>,
     /// How sessions are ended.
     pub sessions: sessions::Config,
+    /// `resolve_interval`; not for the ring.
+    pub resolve_interval: Duration,
 }
 
 impl<M: Machine> RingIo<M> {

@@ -62,6 +62,8 @@ pub enum Message {
     Tune(Tuning),
     /// Send a line for the log.
     Summary(Sender<String>),
+    /// Send our place among the directors by address, from 0.
+    Rank(Sender<usize>),
     /// The process ends: say goodbye.
     Leave,
 }
@@ -225,6 +227,10 @@ impl<M: Machine> RingIo<M> {
                 Message::Summary(sender) => {
                     // A full or closed channel means that nobody waits for the answer any more.
                     let _ = sender.try_send(self.machine.summary());
+                }
+                Message::Rank(sender) => {
+                    // Likewise.
+                    let _ = sender.try_send(self.machine.rank());
                 }
                 Message::Leave => self.left = true,
             }

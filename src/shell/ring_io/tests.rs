@@ -52,6 +52,10 @@ impl Machine for Script {
         true
     }
 
+    fn rank(&self) -> usize {
+        0
+    }
+
     fn handle(&mut self, input: Input<'_>, _: Now) {
         let told = match input {
             Input::Accepted { conn, source } => {

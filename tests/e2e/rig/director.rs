@@ -16,7 +16,7 @@ use super::admin;
 use super::clock::{wait_for, wait_until};
 use super::config::render;
 use super::dovecot::{Dovecot, HOMING, Version};
-use super::process::{Proc, signal};
+use super::process::{Proc, signal, with_hosts};
 use super::seat::Seat;
 use super::service;
 use super::site::Site;
@@ -216,9 +216,16 @@ impl Director {
         match &mut self.running {
             Running::Dovecot(dovecot) => dovecot.run(),
             Running::Homing(running) => {
-                let args = ["run", "--config", settings.to_str().expect("an ASCII path")];
+                let hosts = with_hosts(&self.site);
+                let mut args = vec!["--mount"];
+                args.extend(hosts.iter().map(String::as_str));
+                let settings = settings.to_str().expect("an ASCII path");
+                args.extend([HOMING, "run", "--config", settings]);
                 let ready = count_lines(&log, "ready");
-                let mut started = Proc::start(HOMING, &args, &log);
+                let mut started = match hosts.is_empty() {
+                    true => Proc::start(HOMING, &args[2..], &log),
+                    false => Proc::start("unshare", &args, &log),
+                };
                 wait_until("Homing says that it is ready", START_LIMIT, || {
                     let said = || std::fs::read_to_string(&log).unwrap_or_default();
                     assert!(started.is_running(), "Homing ended at once: {}", said());

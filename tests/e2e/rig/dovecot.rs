@@ -215,9 +215,13 @@ impl Dovecot {
     fn command(&self) -> Vec<String> {
         let config = self.config().display().to_string();
         let site = self.site.display().to_string();
+        let hosts = process::with_hosts(&self.site);
         let mut args = vec!["--mount", "--pid", "--fork", "--kill-child"];
         match self.version {
-            Version::V23 => args.push("--mount-proc"),
+            Version::V23 => {
+                args.push("--mount-proc");
+                args.extend(hosts.iter().map(String::as_str));
+            }
             Version::V24 => {
                 assert!(
                     Path::new(ROOT_24).join("usr/sbin/dovecot").exists(),

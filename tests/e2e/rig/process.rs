@@ -103,6 +103,16 @@ pub fn spawn(command: Command) -> Child {
     }
 }
 
+/// Arguments of `unshare` that have a program see the site's file `hosts`, if there is one, as /etc/hosts.
+pub fn with_hosts(site: &Path) -> Vec<String> {
+    let hosts = site.join("hosts");
+    if !hosts.exists() {
+        return Vec::new();
+    }
+    let script = format!("mount --bind {} /etc/hosts && exec \"$@\"", hosts.display());
+    ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec()
+}
+
 /// Sends a signal; a process that is gone is no error.
 pub fn signal(pid: u32, number: i32) {
     let pid = i32::try_from(pid).expect("process ids fit");

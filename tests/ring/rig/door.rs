@@ -81,7 +81,10 @@ fn outcome(line: &str) -> Option<(u32, Outcome)> {
         .filter(|kind| matches!(*kind, "OK" | "FAIL"))?;
     let number = fields.next().and_then(|number| number.parse().ok());
     let number = number.unwrap_or_else(|| panic!("no number: {line}"));
-    let host = fields.find_map(|field| field.strip_prefix("host="));
+    let fields: Vec<_> = fields.collect();
+    let value = |key: &str| fields.iter().find_map(|field| field.strip_prefix(key));
+    // A backend with a name has its address beside it.
+    let host = value("hostip=").or_else(|| value("host="));
     let outcome = match (kind, host.map(str::parse)) {
         ("OK", Some(Ok(host))) => Ok(host),
         _ => Err(line.to_owned()),

@@ -47,7 +47,7 @@ impl Member {
             },
             auth_login: wanted.auth.clone(),
             auth_userdb: wanted.auth.clone(),
-            director_settings: String::new(),
+            director_settings: wanted.settings.to_owned(),
             seat: Some(wanted.seat.clone()),
         };
         Self {
@@ -117,6 +117,8 @@ impl Member {
 pub struct Wanted<'a> {
     pub seat: &'a Seat,
     pub backends: &'a str,
+    /// Further settings of Homings.
+    pub settings: &'a str,
     pub expire: u32,
     pub auth: &'a PathBuf,
 }

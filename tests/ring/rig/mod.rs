@@ -13,4 +13,4 @@ mod view;
 
 pub use backends::Change;
 pub use door::Outcome;
-pub use ring::{Ring, RingSpec, backend};
+pub use ring::{Ring, RingSpec, backend, named};

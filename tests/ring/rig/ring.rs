@@ -28,6 +28,14 @@ const PROBES: usize = 8;
 /// Backends of every ring at its start.
 const BACKENDS: u8 = 6;
 
+/// A host name among the backends. Homings look it up every second.
+pub const NAME: &str = "mail.homing.test";
+
+/// An address that [`NAME`] may have.
+pub fn named(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 1, number)
+}
+
 /// What to start.
 #[derive(Clone, Copy, Debug)]
 pub struct RingSpec {
@@ -37,6 +45,8 @@ pub struct RingSpec {
     pub expire: u32,
     /// `director_ping_idle_timeout` in seconds.
     pub ping_idle: u32,
+    /// Addresses ([`named`]) that [`NAME`] has, a further backend of all members; none: it is not there.
+    pub named: &'static [u8],
 }
 
 impl RingSpec {
@@ -46,6 +56,7 @@ impl RingSpec {
             members,
             expire: 900,
             ping_idle: 30,
+            named: &[],
         }
     }
 }
@@ -83,11 +94,20 @@ impl Ring {
             port: PORT,
             ping_idle: spec.ping_idle,
         };
-        let backends: Vec<_> = (1..=BACKENDS).map(backend).collect();
-        let texts: Vec<_> = backends.iter().map(Ipv4Addr::to_string).collect();
+        let mut backends: Vec<_> = (1..=BACKENDS).map(backend).collect();
+        let mut texts: Vec<_> = backends.iter().map(Ipv4Addr::to_string).collect();
+        if !spec.named.is_empty() {
+            write_hosts(&site, spec.named);
+            backends.extend(spec.named.iter().copied().map(named));
+            texts.push(NAME.to_owned());
+        }
         let wanted = Wanted {
             seat: &seat,
             backends: &texts.join(" "),
+            settings: match spec.named.is_empty() {
+                true => "",
+                false => "resolve_interval = \"1 s\"\n",
+            },
             expire: spec.expire,
             auth: &auth,
         };
@@ -193,6 +213,31 @@ impl Ring {
         let plates: Vec<_> = self.members.iter().map(Member::plate).collect();
         let users = self.users.iter().map(|(name, at)| (name.clone(), *at));
         Load::start(&plates, users.collect())
+    }
+
+    /// From now on [`NAME`] has these addresses; without any it cannot be looked up.
+    pub fn name_has(&self, addresses: &[u8]) {
+        write_hosts(&self.site, addresses);
+    }
+
+    /// A director has done by itself what an administrator could have.
+    pub fn expect(&mut self, change: Change) {
+        self.backends.apply(change);
+    }
+
+    /// Names of the users that a backend has.
+    pub fn users_of(&self, backend: Ipv4Addr) -> Vec<String> {
+        let users = self.users.iter().filter(|(_, at)| **at == backend);
+        users.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// How often a text is in the members' logs.
+    pub fn count_log(&self, text: &str) -> usize {
+        let count = |log: PathBuf| {
+            let log = fs::read(log).expect("a log");
+            memchr::memmem::find_iter(&log, text).count()
+        };
+        self.site.logs().into_iter().map(count).sum()
     }
 
     /// Waits until all members that are up agree: about backends, about users, who their
@@ -351,4 +396,13 @@ impl Ring {
             assert!(found.is_empty(), "in {}: {found:#?}", log.display());
         }
     }
+}
+
+/// What members of the site see as /etc/hosts. It is mounted there, so it must stay the same file.
+fn write_hosts(site: &Site, addresses: &[u8]) {
+    let lines = addresses
+        .iter()
+        .map(|number| format!("{} {NAME}\n", named(*number)));
+    let text = format!("127.0.0.1 localhost\n{}", lines.collect::<String>());
+    fs::write(site.path().join("hosts"), text).expect("a file of hosts");
 }
