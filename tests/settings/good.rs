@@ -164,6 +164,7 @@ fn defaults_are_dovecots() {
     assert_eq!(s.auth_login_path, Path::new("/run/dovecot/auth-login"));
     assert_eq!(s.auth_master_user_separator, None);
     assert_eq!((s.cores, s.new_user_rate), (None, 0));
+    assert_eq!(s.resolve_interval, Duration::from_secs(60));
 }
 
 #[test]
