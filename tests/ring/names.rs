@@ -36,6 +36,11 @@ fn follow(members: &'static str) {
         "one director asks"
     );
 
+    if members.contains('D') {
+        let told = ring.count_debug("\t10.0.1.3\t100\t\tU0\tmail.homing.test");
+        assert!(told > 0, "Dovecot hears of the name too");
+    }
+
     // Its users stay where they are, and new ones go elsewhere.
     assert!(!ring.users_of(named(1)).is_empty());
     ring.name_has(&[2, 3]);
