@@ -79,6 +79,16 @@ fn removed_directors_are_nobodys_neighbours_until_they_are_purged() {
     assert!(members.admits(id(44).ip));
 }
 
+#[test]
+fn the_rank_counts_those_before_us_that_are_not_removed() {
+    let mut members = ring(43, 41..=45);
+    assert_eq!(members.rank(), 2);
+    members.remove(id(41));
+    members.remove(id(45));
+    assert_eq!(members.rank(), 1);
+    assert_eq!(ring(41, 42..=45).rank(), 0);
+}
+
 /// T17.
 #[test]
 fn a_removed_director_does_not_shut_its_sibling_out() {

@@ -85,6 +85,27 @@ fn without_others_nobody_waits() {
 }
 
 #[test]
+fn a_backend_of_a_host_name_is_added_with_it_and_only_once() {
+    let (mut s, left, right) = between();
+    let add = |vhosts| {
+        order(Order::AddNamed {
+            ip: backend(9),
+            name: "mail.example.com".to_owned(),
+            tag: Vec::new(),
+            vhosts,
+        })
+    };
+    s.ask(1, &add(70));
+    s.round(left, right);
+    s.ask(2, &add(50));
+    assert_eq!(s.answered_to(), [(1, Answer::Done), (2, Answer::Done)]);
+    assert!(s.synced(), "nothing is told again");
+    let added = s.ring.backends().find(backend(9)).unwrap();
+    assert_eq!(added.name.as_deref(), Some("mail.example.com"));
+    assert_eq!((added.vhosts, added.down), (70, false));
+}
+
+#[test]
 fn requests_that_wait_run_in_order_and_one_round_each() {
     let (mut s, left, right) = between();
     s.ask(1, &down(1));
