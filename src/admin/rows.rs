@@ -1,13 +1,14 @@
 //! The rows of lists, from what all cores share.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::core::ip_text::ip_order;
+use crate::core::ip_text::{ip_order, ip_text};
+use crate::core::ring::{DrainState, Draining, Whereabouts};
 use crate::core::snapshot::{BackendView, Snapshot};
 use crate::core::users::Entry;
 use crate::core::{BackendSlot, UserHash, UserKey};
-use crate::wire::admin::{HostRow, LookupRow, UserRow, write_removed_host};
+use crate::wire::admin::{DrainRow, Fact, HostRow, LookupRow, UserRow, write_removed_host};
 
 /// HOST-LIST. `users`: how many are on each slot.
 pub fn write_hosts(snapshot: &Snapshot, users: &[u64], out: &mut Vec<u8>) {
@@ -46,6 +47,75 @@ pub fn write_removed_hosts(configured: &[IpAddr], snapshot: &Snapshot, out: &mut
     }
 }
 
+/// A word of docs/protocol/admin.md, drains.
+fn word(state: DrainState) -> &'static str {
+    match state {
+        DrainState::Draining => "draining",
+        DrainState::Full => "full",
+        DrainState::Unsynced => "unsynced",
+        DrainState::Nowhere => "nowhere",
+        DrainState::Ending => "ending",
+        DrainState::Done => "done",
+    }
+}
+
+/// What a USER-LOOKUP is told that asks why (docs/protocol/admin.md, questions to homing only).
+pub fn facts(hash: UserHash, known: Option<&Whereabouts>) -> Vec<Fact> {
+    let nothing = Whereabouts::default();
+    let known = known.unwrap_or(&nothing);
+    let mut facts = vec![("hash", hash.0.to_string())];
+    let state = match (known.entry, &known.moving) {
+        (None, _) => "unknown",
+        (Some(entry), _) if !entry.is_killing() && entry.is_weak() => "weak",
+        (Some(entry), _) if !entry.is_killing() => "normal",
+        // Nobody can take it: its sessions end, and it is forgotten.
+        (Some(_), Some((moving, _))) if moving.old == Some(moving.new) => "ending",
+        (Some(_), _) => "moving",
+    };
+    facts.push(("state", state.to_owned()));
+    if let Some((moving, seconds)) = &known.moving {
+        let from = moving.old.map_or_else(String::new, ip_text);
+        facts.push(("move", moving.state.to_string()));
+        facts.push(("moving seconds", seconds.to_string()));
+        facts.push(("moves from", from));
+        facts.push(("moves to", ip_text(moving.new)));
+        let by = if moving.ours {
+            "this director"
+        } else {
+            "another director"
+        };
+        facts.push(("moved by", by.to_owned()));
+    }
+    if let Some(entry) = known.entry {
+        facts.push(("refreshed", entry.stamp().0.to_string()));
+        let decider = match known.decider {
+            Some(id) => SocketAddr::new(id.ip, id.port).to_string(),
+            None => "this director".to_owned(),
+        };
+        facts.push(("decided by", decider));
+    }
+    if let Some(drain) = &known.drain {
+        facts.push(("drain", word(drain.state).to_owned()));
+    }
+    let owned = |(name, value): (&str, String)| (name.to_owned(), value);
+    facts.into_iter().map(owned).collect()
+}
+
+/// HOMING-DRAIN-LIST.
+pub fn write_drains(drains: &[Draining], out: &mut Vec<u8>) {
+    for drain in drains {
+        let row = DrainRow {
+            ip: drain.ip,
+            rate: drain.rate.get(),
+            state: word(drain.state).to_owned(),
+            moved: drain.moved,
+            vhosts: drain.vhosts,
+            begun: drain.begun.0,
+        };
+        row.write(out);
+    }
+}
+
 /// USER-LOOKUP. `initial`: the snapshot of the settings as they were at the start. `peek` looks into the
 /// user table.
 pub fn write_lookup(
@@ -53,6 +123,7 @@ pub fn write_lookup(
     snapshot: &Snapshot,
     initial: &Snapshot,
     peek: impl FnOnce(UserKey) -> Option<Entry>,
+    facts: &[Fact],
     out: &mut Vec<u8>,
 ) {
     let chosen = |snapshot: &Snapshot| {
@@ -72,7 +143,7 @@ pub fn write_lookup(
         hashed: chosen(snapshot),
         initial: chosen(initial),
     };
-    row.write(out);
+    row.write_with(facts, out);
 }
 
 fn expires(entry: &Entry, snapshot: &Snapshot) -> u64 {

@@ -88,7 +88,7 @@ fn a_lookup_tells_what_is_what_would_be_and_what_was_to_be() {
     let look = |tag: &str, known: Option<Entry>| {
         text(|out| {
             let peek = |key: UserKey| known.filter(|entry| entry.key() == key);
-            write_lookup((hash, tag.as_bytes()), &now, &initial, peek, out);
+            write_lookup((hash, tag.as_bytes()), &now, &initial, peek, &[], out);
         })
     };
     let known = entry(0, hash.0, 2, NOW);

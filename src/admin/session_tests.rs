@@ -72,7 +72,11 @@ fn every_question_is_the_one_that_was_meant() {
         .hash(b"alice", &mut Vec::new());
     let lookup = |hash, tag: &[u8]| {
         let tag = tag.to_vec();
-        Some(Work::Lookup { hash, tag })
+        Some(Work::Lookup {
+            hash,
+            tag,
+            why: false,
+        })
     };
     let reset = |host, max| Some(Work::Ask(Request::ResetUsers { host, max }));
     let a = "10.0.0.1";

@@ -36,7 +36,11 @@ pub enum Work {
         hash: UserHash,
         /// Its tag, empty for none.
         tag: Vec<u8>,
+        /// What the ring knows of it is wanted too.
+        why: bool,
     },
+    /// HOMING-DRAIN-LIST.
+    Drains,
     /// USER-LIST, of one backend or of all.
     Users(Option<IpAddr>),
 }
@@ -54,10 +58,11 @@ impl Work {
             Command::HostListRemoved => return Some(Work::RemovedHosts),
             Command::DirectorList => return Some(Work::Directors),
             Command::UserList(host) => return Some(Work::Users(host)),
-            Command::UserLookup { user, tag } => {
+            Command::DrainList => return Some(Work::Drains),
+            Command::UserLookup { user, tag, why } => {
                 let hash = hash(&user, context);
                 let tag = tag.into_owned();
-                return Some(Work::Lookup { hash, tag });
+                return Some(Work::Lookup { hash, tag, why });
             }
             Command::HostFlush(None) => return Some(Work::Ask(Request::ForgetAll)),
             Command::HostResetUsers { host, max_parallel } => {
@@ -79,6 +84,8 @@ impl Work {
             Command::HostDown(ip) => Order::Down(ip),
             Command::HostRemove(ip) => Order::Remove(ip),
             Command::HostFlush(Some(ip)) => Order::ForgetUsers(ip),
+            Command::DrainBegin { ip, rate } => Order::Drain(ip, rate),
+            Command::DrainCancel(ip) => Order::CancelDrain(ip),
             Command::UserMove { user, host } => match hash(&user, context) {
                 UserHash(0) => return None,
                 hash => Order::Move(hash, host),
@@ -124,16 +131,16 @@ pub(super) fn write_answer(answer: &Answer, out: &mut Vec<u8>) {
         RequestError::TimedOut => Reply::SyncTimedOut,
         RequestError::Busy => Reply::TryAgain,
         RequestError::Order(error) => match error {
-            OrderError::Backend(BackendError::Unknown(_)) | OrderError::UnknownDirector => {
-                Reply::NotFound
-            }
+            OrderError::Backend(BackendError::Unknown(_))
+            | OrderError::UnknownDirector
+            | OrderError::NotDraining(_) => Reply::NotFound,
             OrderError::TooManyVhosts(_)
             | OrderError::Backend(
                 BackendError::TooManyVhosts { .. } | BackendError::TooManyPoints { .. },
             ) => Reply::TooManyVhosts,
             OrderError::Updating(_) => Reply::BeingUpdated,
             OrderError::OtherTag(_) => Reply::TagCannotChange,
-            OrderError::Moving => Reply::TryAgain,
+            OrderError::Moving | OrderError::TooManyDrains => Reply::TryAgain,
             other => {
                 // A client's words are in some of them.
                 let line = other.to_string().replace(['\r', '\n'], " ");

@@ -29,9 +29,9 @@ fn a_users_place_is_explained() {
     let (hash, _) = stand.doveadm(&["map", "-u", name]);
     assert_eq!(why["hash"].to_string(), hash.trim());
 
-    // It noticed that it was asked for more.
+    // It did not even notice that it was asked for more.
     let log = stand.dovecot.log_text();
-    assert!(log.contains("HOMING-WHY"), "{log}");
+    assert!(!log.contains("rror:"), "{log}");
 
     let text = |words: &[&str]| stand.homing(&[&["why"], words].concat()).ok();
     assert!(text(&[name]).contains("where the hash ring says; stays"));
@@ -66,7 +66,7 @@ fn what_only_homing_knows_is_shown() {
     let listener = UnixListener::bind(&path).expect("a socket");
     let server = thread::spawn(move || {
         let mut heard = Vec::new();
-        for _ in 0..2 {
+        {
             let (mut client, _) = listener.accept().expect("a client");
             client
                 .write_all(b"VERSION\tdirector-doveadm\t1\t0\n")
@@ -76,8 +76,10 @@ fn what_only_homing_knows_is_shown() {
                 let line = line.expect("a line");
                 let reply: &[u8] = match line.split('\t').next().expect("a word") {
                     "HOST-LIST" => b"10.0.0.1\t100\t1\t\tU\t0\n\n",
-                    "USER-LOOKUP" => b"10.0.0.1\t1795460003\t10.0.0.1\t10.0.0.1\n",
-                    _ => b"state\tmoving\nsince\t5\n\n",
+                    "USER-LOOKUP" => {
+                        b"10.0.0.1\t1795460003\t10.0.0.1\t10.0.0.1\thash=1\tstate=moving\tmove=delay\n"
+                    }
+                    other => panic!("{other}"),
                 };
                 heard.push(line);
                 client.write_all(reply).expect("a reply");
@@ -93,12 +95,5 @@ fn what_only_homing_knows_is_shown() {
         "{said}"
     );
     let heard = server.join().expect("the director");
-    assert_eq!(
-        heard,
-        [
-            "HOST-LIST",
-            "USER-LOOKUP\t1669653170\t",
-            "HOMING-WHY\t1669653170\t"
-        ]
-    );
+    assert_eq!(heard, ["HOST-LIST", "USER-LOOKUP\t1669653170\t\twhy",]);
 }

@@ -36,6 +36,8 @@ pub(in crate::cli) enum OperatorCommand {
     Kick(KickArgs),
     /// Move the users of a backend to where they belong.
     Flush(FlushArgs),
+    /// Have the users of a backend leave it gradually. It gets no new ones: its vhosts become 0.
+    Drain(DrainArgs),
     /// Print all backends in a form that `restore` reads.
     Dump(DumpArgs),
     /// Bring back the backends that `dump` printed.
@@ -164,6 +166,27 @@ pub(in crate::cli) struct FlushArgs {
     pub(super) max_parallel: Option<NonZeroU32>,
     /// Address, host name, or all.
     pub(super) host: String,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct DrainArgs {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Users that leave in a second; of a backend that is being drained, from now on.
+    #[arg(long, value_name = "N", value_parser = super::drain::rate)]
+    pub(super) rate: Option<NonZeroU32>,
+    /// Wait until no user is left. The drain goes on if this is interrupted.
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// End the drain, and give the backend the vhosts that it had before.
+    #[arg(long, conflicts_with_all = ["rate", "wait"])]
+    pub(super) cancel: bool,
+    /// Show the drain of HOST, or all.
+    #[arg(long, conflicts_with_all = ["rate", "wait", "cancel"])]
+    pub(super) status: bool,
+    /// Address or host name, which stands for all of its addresses.
+    #[arg(required_unless_present = "status")]
+    pub(super) host: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -1,6 +1,7 @@
 //! One connection to a director. A request is sent only when the reply to the one before has come:
 //! Dovecot throws away lines that wait behind a command (docs/protocol/admin.md, waiting).
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -9,8 +10,7 @@ use std::time::Duration;
 use super::failure::Failure;
 use super::place::Place;
 use crate::wire::admin::read::{self, Host, Unexpected};
-use crate::wire::admin::{Command, GREETING, MAX_LINE, Reply};
-use crate::wire::line::{fields, unescape};
+use crate::wire::admin::{Command, GREETING, MAX_LINE, Reply, User};
 
 /// A director greets at once; one that is just being started by Dovecot's master, soon.
 const GREETING_LIMIT: Duration = Duration::from_secs(5);
@@ -158,36 +158,15 @@ impl Client {
         self.rows(&Command::HostList, read::host)
     }
 
-    /// What only a Homing can tell, as pairs of name and value; `None` from a director that does not
-    /// know the command, which hangs up. So this must be the connection's last command.
-    pub(super) fn extra(
-        mut self,
-        word: &str,
-        args: &[&[u8]],
-    ) -> Result<Option<Vec<(String, String)>>, Failure> {
-        let mut line = word.as_bytes().to_vec();
-        for argument in args {
-            line.push(b'\t');
-            crate::wire::line::escape_into(argument, &mut line);
-        }
-        line.push(b'\n');
-        self.limit(Some(GREETING_LIMIT))?;
-        self.send(&line)?;
-        let mut pairs = Vec::new();
-        loop {
-            match self.line()? {
-                None => return Ok(None),
-                Some(line) if line.is_empty() => return Ok(Some(pairs)),
-                Some(_) if pairs.len() == MAX_EXTRA => return Ok(None),
-                Some(line) => {
-                    let text =
-                        |field: &[u8]| String::from_utf8_lossy(&unescape(field)).into_owned();
-                    let mut fields = fields(&line);
-                    let name = fields.next().map(text).unwrap_or_default();
-                    pairs.push((name, fields.next().map(text).unwrap_or_default()));
-                }
-            }
-        }
+    /// Whether it is a Homing. Any director is asked in words that it understands
+    /// (docs/protocol/admin.md, questions to homing only).
+    pub(super) fn is_homing(&mut self) -> Result<bool, Failure> {
+        let nobody = Command::UserLookup {
+            user: User::Hash(0),
+            tag: Cow::Borrowed(b""),
+            why: true,
+        };
+        Ok(!read::facts(&self.ask(&nobody)?).is_empty())
     }
 
     /// The director said something that no director says.
@@ -254,9 +233,6 @@ impl Client {
         ))
     }
 }
-
-/// Most pairs of name and value in what only Homing tells.
-const MAX_EXTRA: usize = 64;
 
 fn dial(place: &Place) -> io::Result<Stream> {
     match place {

@@ -139,7 +139,7 @@ pub(super) fn change(args: &HostArgs, change: Change) -> Done {
 }
 
 /// The same change of one backend after the other.
-struct Changes {
+pub(super) struct Changes {
     client: Client,
     /// What has happened to a backend when the director says OK.
     done: &'static str,
@@ -148,7 +148,8 @@ struct Changes {
 }
 
 impl Changes {
-    fn new(client: Client, done: &'static str) -> Changes {
+    /// Nothing is changed yet.
+    pub(super) fn new(client: Client, done: &'static str) -> Changes {
         Changes {
             client,
             done,
@@ -158,7 +159,12 @@ impl Changes {
     }
 
     /// One backend; `unknown` is the status when there is no such.
-    fn make(&mut self, ip: IpAddr, command: &Command<'_>, unknown: Code) -> Result<(), Failure> {
+    pub(super) fn make(
+        &mut self,
+        ip: IpAddr,
+        command: &Command<'_>,
+        unknown: Code,
+    ) -> Result<(), Failure> {
         let answer = self.client.request(command)?;
         if let Err(failure) = judge(ip, &answer, unknown) {
             eprintln!("{failure}");
@@ -171,7 +177,13 @@ impl Changes {
         Ok(())
     }
 
-    fn end(self, json: bool, verbose: bool) -> Done {
+    /// The connection, for more to be asked, and what came of the changes.
+    pub(super) fn leave(self) -> (Client, Outcome) {
+        (self.client, self.outcome)
+    }
+
+    /// Says what came of them.
+    pub(super) fn end(self, json: bool, verbose: bool) -> Done {
         if json {
             output::json(&self.replies)?;
         } else if verbose {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `place`, `client`, `failure`, `output` | where the director is; one connection; exit codes; tables and JSON |
 //! | `hosts`, `users`, `ring` | the commands of `doveadm director` |
+//! | `drain` | a backend is emptied gradually |
 //! | `names` | which user names there are |
 //! | `dump`, `restore` | the backends as a file: format and differences without I/O; the commands |
 //! | `plan`, `plan_command` | what a change would move: computed without I/O; the command |
@@ -11,6 +12,7 @@
 
 mod args;
 mod client;
+mod drain;
 mod dump;
 mod failure;
 mod hosts;
@@ -49,6 +51,7 @@ pub(super) fn run(command: &OperatorCommand) -> ExitCode {
         OperatorCommand::Flush(args) => hosts::flush(args),
         OperatorCommand::Move(args) => users::move_user(args),
         OperatorCommand::Kick(args) => users::kick(args),
+        OperatorCommand::Drain(args) => drain::run(args),
         OperatorCommand::Dump(args) => restore::dump(args),
         OperatorCommand::Restore(args) => restore::restore(args),
         OperatorCommand::Ring(args) => ring::run(args),

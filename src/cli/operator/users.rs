@@ -15,7 +15,7 @@ use super::place::{Source, addresses};
 use super::{Done, connect, names};
 use crate::core::ip_text::ip_text;
 use crate::wire::admin::read::{self, Host};
-use crate::wire::admin::{Command, LookupRow, Reply, User};
+use crate::wire::admin::{Command, Fact, LookupRow, Reply, User};
 
 /// Where a user is under one tag, in JSON.
 #[derive(Serialize)]
@@ -48,13 +48,24 @@ pub(super) fn lookup(
     user: User<'_>,
     tag: &[u8],
 ) -> Result<LookupRow, Failure> {
+    explained(client, user, tag, false).map(|(row, _)| row)
+}
+
+/// The same, and what only a Homing tells besides, if it is asked; from Dovecot nothing.
+pub(super) fn explained(
+    client: &mut Client,
+    user: User<'_>,
+    tag: &[u8],
+    why: bool,
+) -> Result<(LookupRow, Vec<Fact>), Failure> {
     let tag = Cow::Borrowed(tag);
-    let line = client.ask(&Command::UserLookup { user, tag })?;
+    let line = client.ask(&Command::UserLookup { user, tag, why })?;
     if read::reply(&line) == Some(Reply::TryAgain) {
         let what = "the director cannot hash the name (its director_username_hash)";
         return Err(Failure::protocol(format!("{}: {what}", client.place())));
     }
-    read::lookup(&line).map_err(|error| client.unexpected(&error))
+    let row = read::lookup(&line).map_err(|error| client.unexpected(&error))?;
+    Ok((row, read::facts(&line)))
 }
 
 /// Where a user is and would go, under one tag or all.

@@ -15,10 +15,6 @@ use crate::core::ip_text::ip_text;
 use crate::wire::admin::read::Host;
 use crate::wire::admin::{LookupRow, User};
 
-/// What only a Homing answers: pairs of name and value, then an empty line. Dovecot hangs up, as on
-/// every command that it does not know, and logs that.
-const ASK_HOMING: &str = "HOMING-WHY";
-
 /// Everything about a user under one tag. In JSON under these names; times are seconds since 1970.
 #[derive(Debug, Serialize)]
 struct Why {
@@ -42,12 +38,11 @@ pub(super) fn run(args: &WhyArgs) -> Done {
     let source = Source::new(&args.common);
     let template = source.template(&args.hash)?;
     let hash = template.hash(args.user.as_bytes(), &mut Vec::new()).0;
-    let place = source.place()?;
     // Only the settings of this director say how long its users stay.
     let stay = source
         .settings()?
         .map(|it| u64::from(it.director_user_expire));
-    let mut client = Client::connect(place.clone())?;
+    let mut client = Client::connect(source.place()?)?;
     let hosts = client.hosts()?;
     let tags = match &args.tag {
         Some(tag) => vec![tag.as_bytes().to_vec()],
@@ -56,32 +51,29 @@ pub(super) fn run(args: &WhyArgs) -> Done {
     let rings = Rings::new(&hosts).map_err(Failure::temporary)?;
     let mut found = Vec::new();
     for tag in &tags {
-        let row = users::lookup(&mut client, User::Hash(hash), tag)?;
+        let user = User::Hash(hash);
+        let (row, mut extra) = users::explained(&mut client, user, tag, true)?;
+        // Homing knows when; of Dovecot's users it can be computed.
+        let refreshed = extra.iter().find(|(name, _)| name == "refreshed");
+        let refreshed = refreshed.and_then(|(_, time)| time.parse().ok());
+        extra.retain(|(name, _)| name != "refreshed" && name != "hash");
         found.push(Why {
             user: args.user.clone(),
             hash,
             tag: lossy(tag),
             expires: row.current.map(|it| it.1),
-            last_refresh: row
+            last_refresh: refreshed.or(row
                 .current
                 .zip(stay)
-                .and_then(|(it, stay)| it.1.checked_sub(stay)),
+                .and_then(|(it, stay)| it.1.checked_sub(stay))),
             reason: reason(&row, rings.place(tag, hash), &hosts),
-            extra: Vec::new(),
+            extra,
             ..of_backend(&row, &hosts)
         });
     }
     // A user that is nowhere is told about under all tags; one that is somewhere, only there.
     if args.tag.is_none() && found.iter().any(|why| why.current.is_some()) {
         found.retain(|why| why.current.is_some());
-    }
-    drop(client);
-    for why in &mut found {
-        // A director that does not know the command hangs up.
-        let hash = hash.to_string();
-        let asked = Client::connect(place.clone())?;
-        let extra = asked.extra(ASK_HOMING, &[hash.as_bytes(), why.tag.as_bytes()])?;
-        why.extra = extra.unwrap_or_default();
     }
     match args.common.json {
         true => output::json(&found)?,

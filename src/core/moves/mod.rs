@@ -166,6 +166,10 @@ pub struct Moving {
     pub ours: bool,
     /// When it began.
     pub since: Mono,
+    /// The backend that the user had then, be it the new one; `None`: it was unknown.
+    pub old: Option<IpAddr>,
+    /// The backend that it has now.
+    pub new: IpAddr,
 }
 
 /// All moves under way.
@@ -400,6 +404,8 @@ impl Moves {
             state: record.state,
             ours: record.ours,
             since: record.since,
+            old: record.old.map(|old| old.ip),
+            new: record.new,
         })
     }
 

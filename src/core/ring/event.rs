@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use crate::core::ip_text::ip_text;
 use crate::core::{Mono, UserHash, Wall};
@@ -80,6 +81,10 @@ pub enum Event {
     MoveTimedOut(UserHash, String),
     /// A bulk reset has ended: users moved, backends, nanoseconds.
     ResetOver(u64, usize, u64),
+    /// A drain is over, no user is left: users moved, seconds.
+    DrainOver(IpAddr, u64, u64),
+    /// A drain has ended early, since its backend has gone or has a weight again: users moved.
+    DrainEnded(IpAddr, u64),
     /// PONG took long, in nanoseconds.
     SlowPong(DirectorId, u64),
     /// A peer's clock is elsewhere, by so many seconds.
@@ -113,6 +118,20 @@ pub enum Deed {
         /// When that changed before; 0: never.
         since: Wall,
     },
+    /// A backend is being drained, or at another rate: users a second.
+    Drains {
+        /// The backend.
+        ip: IpAddr,
+        /// Users a second.
+        rate: NonZeroU32,
+    },
+    /// A drain was ended by an operator.
+    DrainCancelled {
+        /// The backend.
+        ip: IpAddr,
+        /// The weight that it has again; `None`: it stays without.
+        vhosts: Option<u32>,
+    },
     /// The users of all backends are forgotten; so many.
     AllForgotten(u64),
 }
@@ -120,9 +139,12 @@ pub enum Deed {
 impl Deed {
     fn level(self) -> Level {
         match self {
-            Deed::Added(_) | Deed::Removed(_) | Deed::Vhosts { .. } | Deed::UpDown { .. } => {
-                Level::Info
-            }
+            Deed::Added(_)
+            | Deed::Removed(_)
+            | Deed::Vhosts { .. }
+            | Deed::UpDown { .. }
+            | Deed::Drains { .. }
+            | Deed::DrainCancelled { .. } => Level::Info,
             Deed::AllForgotten(_) => Level::Warning,
         }
     }
@@ -132,6 +154,7 @@ impl Deed {
             Deed::Added(_) | Deed::Removed(_) => "directors",
             Deed::Vhosts { .. } => "vhosts",
             Deed::UpDown { .. } => "updown",
+            Deed::Drains { .. } | Deed::DrainCancelled { .. } => "drain",
             Deed::AllForgotten(_) => "forgotten",
         }
     }
@@ -161,6 +184,17 @@ impl fmt::Display for Deed {
                 if down { "down" } else { "up" },
                 since.0
             ),
+            Deed::Drains { ip, rate } => write!(
+                f,
+                "an operator drains backend {}: {rate} users a second",
+                ip_text(ip)
+            ),
+            Deed::DrainCancelled { ip, vhosts } => write!(
+                f,
+                "an operator ends the drain of backend {} (vhost count {})",
+                ip_text(ip),
+                vhosts.unwrap_or(0)
+            ),
             Deed::AllForgotten(users) => write!(
                 f,
                 "an operator had all {users} users of all backends forgotten: the same users may now \
@@ -179,6 +213,7 @@ impl Event {
             | Event::Synced(_)
             | Event::NotSynced
             | Event::ResetOver(..)
+            | Event::DrainOver(..)
             | Event::Member(..) => Level::Info,
             Event::Quit(..) => Level::Info,
             Event::Ordered(deed) => deed.level(),
@@ -196,6 +231,7 @@ impl Event {
             | Event::Alone
             | Event::Ignored(_)
             | Event::MoveTimedOut(..)
+            | Event::DrainEnded(..)
             | Event::SlowPong(..)
             | Event::Clock(..) => Level::Warning,
         }
@@ -219,6 +255,7 @@ impl Event {
             Event::Ignored(_) => "ignored",
             Event::MoveTimedOut(..) => "move",
             Event::ResetOver(..) => "reset",
+            Event::DrainOver(..) | Event::DrainEnded(..) => "drain",
             Event::SlowPong(..) => "pong",
             Event::Clock(..) => "clock",
         }
@@ -237,6 +274,18 @@ fn name(id: DirectorId) -> String {
 
 fn whom(director: Option<DirectorId>, address: IpAddr) -> String {
     director.map_or_else(|| ip_text(address).to_string(), name)
+}
+
+/// How a drain ended; `seconds`: nobody is left, after so long.
+fn drained(ip: IpAddr, users: u64, seconds: Option<u64>) -> String {
+    let ip = ip_text(ip);
+    match seconds {
+        Some(seconds) => format!("backend {ip} is drained: {users} users moved in {seconds} s"),
+        None => format!(
+            "the drain of backend {ip} ends early, since it was removed or has a vhost count again; \
+             {users} users were moved"
+        ),
+    }
 }
 
 fn milliseconds(nanos: u64) -> u64 {
@@ -297,18 +346,16 @@ impl fmt::Display for Event {
                 "moved {users} users in {hosts} hosts in {} ms",
                 milliseconds(*nanos)
             ),
+            Event::DrainOver(ip, users, took) => f.write_str(&drained(*ip, *users, Some(*took))),
+            Event::DrainEnded(ip, users) => f.write_str(&drained(*ip, *users, None)),
             Event::SlowPong(id, nanos) => write!(
                 f,
                 "director {}: PONG took {} ms",
                 name(*id),
                 milliseconds(*nanos)
             ),
-            Event::Clock(id, seconds) => {
-                write!(
-                    f,
-                    "director {}: its clock differs by {seconds} s",
-                    name(*id)
-                )
+            Event::Clock(id, by) => {
+                write!(f, "director {}: its clock differs by {by} s", name(*id))
             }
         }
     }

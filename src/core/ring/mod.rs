@@ -19,6 +19,7 @@
 //! | `users` | USER, USER-WEAK, notes of the lookup cores |
 //! | `moving` | moves and kicks, as far as the ring has to do with them |
 //! | `reset` | backends are emptied |
+//! | `drain` | backends are emptied gradually |
 //! | `requests` | what operators ask for, and what they must wait for |
 //! | `orders` | what they order |
 //! | `report` | what they are told of the ring |
@@ -40,6 +41,7 @@ use crate::wire::ring::{Command, DirectorId, Origin};
 
 mod asking;
 mod conn;
+mod drain;
 mod event;
 mod feed;
 mod handshake;
@@ -57,12 +59,14 @@ mod tests;
 mod timers;
 mod users;
 
+pub use drain::{DrainState, Draining, MAX_DRAINS, MAX_RATE};
 pub use event::{Deed, Event, Level};
 pub use orders::{Order, OrderError};
-pub use report::Report;
+pub use report::{Report, Whereabouts};
 pub use requests::{Answer, MAX_REQUESTS, Request, RequestError, Ticket};
 
 use conn::{Conn, Conns};
+use drain::Drain;
 use requests::Requests;
 use reset::Reset;
 use rounds::Round;
@@ -262,6 +266,8 @@ pub struct Ring {
     moves: Moves,
     /// Bulk resets under way.
     resets: Vec<Reset>,
+    /// Backends that are being drained, or are drained.
+    drains: Vec<Drain>,
     requests: Requests,
     /// Users that wait for confirmation, and until when.
     weak: VecDeque<(Mono, UserKey)>,
@@ -315,6 +321,7 @@ impl Ring {
             timers: Timers::default(),
             moves: Moves::new(),
             resets: Vec::new(),
+            drains: Vec::new(),
             requests: Requests::default(),
             weak: VecDeque::new(),
             retired: Vec::new(),
@@ -429,6 +436,7 @@ impl Ring {
             if !self.resets.is_empty() {
                 self.go_on_resetting(table);
             }
+            self.go_on_draining(table);
             if self.feeding {
                 self.feed(table);
             }
@@ -454,6 +462,7 @@ impl Ring {
     fn refresh<T: Table>(&mut self, table: &mut T) {
         if self.stale {
             self.stale = false;
+            self.end_void_drains();
             let standing = self.standing();
             let same = Standing::of(&self.snapshot) == standing;
             if !same || self.director.has_changed() {
@@ -545,5 +554,6 @@ impl Ring {
         );
         assert!(!self.round.frozen && !self.stale);
         self.requests.check_invariants(self.standing.synced);
+        assert!(self.drains.len() <= MAX_DRAINS, "S7");
     }
 }

@@ -1,6 +1,7 @@
 //! What operators order (docs/protocol/ring.md, hosts).
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use thiserror::Error;
 
@@ -52,6 +53,11 @@ pub enum Order {
     Remove(IpAddr),
     /// Forgets the users of a backend. Ends no sessions.
     ForgetUsers(IpAddr),
+    /// Gives a backend no new users, and has its users leave it, so many a second, [`super::MAX_RATE`]
+    /// at most. Of a backend that is being drained, only the rate changes.
+    Drain(IpAddr, NonZeroU32),
+    /// Ends a drain, and gives the backend the weight that it had before.
+    CancelDrain(IpAddr),
     /// Sends a user to another backend.
     Move(UserHash, IpAddr),
     /// Ends the sessions of a login name.
@@ -102,6 +108,15 @@ pub enum OrderError {
     /// [`crate::core::members::MAX_MEMBERS`].
     #[error("no room for another director")]
     TooManyDirectors,
+    /// A backend cannot be drained.
+    #[error("no other backend of its tag can take the users of backend {}", ip_text(*.0))]
+    NobodyElse(IpAddr),
+    /// There is no drain of this backend.
+    #[error("backend {} is not being drained", ip_text(*.0))]
+    NotDraining(IpAddr),
+    /// [`super::MAX_DRAINS`].
+    #[error("too many backends are being drained")]
+    TooManyDrains,
     /// Names so long that some director could not read the line.
     #[error("the name is too long for the ring")]
     TooLong,
@@ -140,6 +155,8 @@ impl Ring {
             Order::Down(ip) => self.set_down(*ip, true),
             Order::Remove(ip) => self.drop_backend(*ip, true),
             Order::ForgetUsers(ip) => self.drop_backend(*ip, false),
+            Order::Drain(ip, rate) => self.begin_drain(*ip, *rate),
+            Order::CancelDrain(ip) => self.cancel_drain(*ip),
             Order::Move(hash, host) => self.move_user(*hash, *host, table),
             Order::KickUser(name) => self.kick(
                 Line::UserKick(name.as_slice().into()),
@@ -192,7 +209,7 @@ impl Ring {
     }
 
     /// `add`: one that is not there is added.
-    fn set_backend(
+    pub(super) fn set_backend(
         &mut self,
         ip: IpAddr,
         tag: Option<&[u8]>,

@@ -3,11 +3,26 @@
 use std::collections::BTreeMap;
 
 use super::conn::Conn;
-use super::{ConnId, Now, Ring};
+use super::{ConnId, Draining, Now, Ring, Table};
 use crate::core::members::Member;
-use crate::core::{Mono, Wall};
+use crate::core::moves::Moving;
+use crate::core::users::{Entry, shard_of};
+use crate::core::{Mono, UserKey, Wall};
 use crate::wire::admin::{ConnKind, ConnStatus, DirectorRow, RingStatus, Traffic};
 use crate::wire::ring::{DirectorId, Role};
+
+/// What the ring knows of one user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Its entry; `None`: it is unknown.
+    pub entry: Option<Entry>,
+    /// Who placed it, or moved it last; `None`: this director.
+    pub decider: Option<DirectorId>,
+    /// Its move, and for how many seconds it has been under way.
+    pub moving: Option<(Moving, u64)>,
+    /// The drain of its backend.
+    pub drain: Option<Draining>,
+}
 
 /// The rows, in their order.
 pub type Report = Vec<DirectorRow>;
@@ -69,6 +84,23 @@ impl Ring {
             self.rows_of(member, &conns, now)
         });
         strangers.into_iter().chain(rows).collect()
+    }
+
+    /// What is known of a user. Changes nothing.
+    pub fn whereabouts<T: Table>(&self, key: UserKey, now: Now, table: &mut T) -> Whereabouts {
+        let entry = table.with(shard_of(key.hash), |shard| {
+            shard.peek(key, now.wall, &self.snapshot).copied()
+        });
+        let number = entry.map_or(0, |entry| entry.decided_by());
+        let moving = self.moves.iter().find(|moving| moving.key == key);
+        let ip = entry.and_then(|entry| Some(self.snapshot.backend(entry.backend())?.ip));
+        let mut drains = self.drains().into_iter();
+        Whereabouts {
+            entry,
+            decider: self.decider(number),
+            moving: moving.map(|it| (it, now.mono.since(it.since) / Mono::SECOND)),
+            drain: drains.find(|drain| Some(drain.ip) == ip),
+        }
     }
 
     fn rows_of(&self, member: &Member, conns: &[(ConnId, &Conn)], now: Now) -> Vec<DirectorRow> {

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use super::{Event, OrderError, RequestError, Ring, Table, Ticket};
 use crate::core::backends::BackendError;
 use crate::core::moves::{Begin, Old};
-use crate::core::users::{SHARDS, shard_of};
-use crate::core::{BackendSlot, Mono, UserKey};
+use crate::core::users::{Entry, SHARDS, shard_of};
+use crate::core::{Mono, UserKey};
 
 /// Shards that are looked through in one turn: at ten million users some 160,000 entries, a few
 /// milliseconds in which the ring has to wait.
@@ -126,26 +126,10 @@ impl Ring {
 
     fn find_users<T: Table>(&mut self, reset: &mut Reset, host: IpAddr, table: &mut T) {
         let snapshot = self.fresh(table);
-        let now = self.now.wall;
-        let Some(slot) = self.slot_of(host) else {
-            reset.shard = SHARDS;
-            return;
-        };
-        let found = &mut reset.found;
-        table.with(reset.shard, |shard| {
-            let of_host = shard.living(now, &snapshot);
-            let of_host = of_host.filter(|entry| {
-                entry.backend() == slot
-                    && !entry.is_killing()
-                    && snapshot.choose(entry.key()) != Some(slot)
-            });
-            found.extend(of_host.map(crate::core::users::Entry::key));
-        });
+        let wanted =
+            |entry: &Entry, slot| !entry.is_killing() && snapshot.choose(entry.key()) != Some(slot);
+        reset.found = self.users_of(host, reset.shard, wanted, table);
         reset.shard += 1;
-    }
-
-    fn slot_of(&self, host: IpAddr) -> Option<BackendSlot> {
-        Some(self.director.backends().find(host)?.slot)
     }
 
     fn reset_one<T: Table>(
@@ -155,18 +139,11 @@ impl Ring {
         key: UserKey,
         table: &mut T,
     ) {
-        let snapshot = self.fresh(table);
-        let now = self.now.wall;
-        let slot = self.slot_of(host);
         // It may have gone, or come elsewhere, since it was found.
-        let there = table.with(shard_of(key.hash), |shard| {
-            shard
-                .peek(key, now, &snapshot)
-                .is_some_and(|entry| Some(entry.backend()) == slot && !entry.is_killing())
-        });
-        if !there {
+        if !self.is_still_on(host, key, table) {
             return;
         }
+        let snapshot = self.fresh(table);
         reset.moved += 1;
         let choice = snapshot.choose(key).and_then(|slot| snapshot.backend(slot));
         match choice.map(|backend| backend.ip) {

@@ -11,6 +11,7 @@ use crate::core::users::{Decision, Note, SHARDS, shard_of};
 use crate::core::{DelayReason, TagId};
 
 mod connections;
+mod drains;
 mod history;
 mod reports;
 mod requests;

@@ -19,6 +19,8 @@ pub(super) struct Timers {
     pub preferred: Option<Mono>,
     /// Go on with bulk resets.
     pub reset: Option<Mono>,
+    /// Go on with drains.
+    pub drain: Option<Mono>,
     /// Forget removed directors.
     pub purge: Option<Mono>,
 }
@@ -33,6 +35,7 @@ impl Ring {
             self.timers.preferred,
             self.timers.purge,
             self.timers.reset,
+            self.timers.drain,
             self.round.resend_at,
             self.weak.front().map(|&(at, _)| at),
             self.moves.next_deadline(),

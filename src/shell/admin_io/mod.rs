@@ -33,10 +33,10 @@ use super::log_limit::{LogLimit, left_out};
 use super::mailbox::Mailbox;
 use super::ring_io::{self, serve::Replies};
 use crate::admin::{Context, UserList, Work, rows};
-use crate::core::ring::{Answer, Ticket};
+use crate::core::ring::{Answer, Ticket, Whereabouts};
 use crate::core::snapshot::Snapshot;
 use crate::core::{Mono, UserHash};
-use crate::wire::admin::DirectorRow;
+use crate::wire::admin::Fact;
 
 /// Commands of one connection that are begun in a turn, before others have theirs.
 const COMMANDS_PER_TURN: usize = 64;
@@ -237,6 +237,12 @@ impl AdminIo {
                 let message = ring_io::serve::Message::Report(ticket);
                 self.setup.ring.send(message);
             }
+            Work::Drains => {
+                let ticket = self.ticket(id);
+                self.setup
+                    .ring
+                    .send(ring_io::serve::Message::Drains(ticket));
+            }
             Work::Hosts => {
                 let snapshot = self.setup.directory.snapshot();
                 let users = self
@@ -245,7 +251,16 @@ impl AdminIo {
                     .users_per_backend(clock::wall(), &snapshot);
                 self.list(id, |out| rows::write_hosts(&snapshot, &users, out));
             }
-            Work::Lookup { hash, tag } => self.look_up(id, hash, &tag),
+            Work::Lookup {
+                hash,
+                tag,
+                why: false,
+            } => self.look_up(id, hash, &tag, &[]),
+            Work::Lookup { hash, tag, .. } => {
+                let ticket = self.ticket(id);
+                let message = ring_io::serve::Message::Why(ticket, hash, tag);
+                self.setup.ring.send(message);
+            }
             Work::RemovedHosts => {
                 let ticket = self.ticket(id);
                 self.jobs.read_settings(ticket);
@@ -273,13 +288,14 @@ impl AdminIo {
         tracing::info!("admin client {peer}: {}{more}", conn.session.command());
     }
 
-    fn look_up(&mut self, id: u64, hash: UserHash, tag: &[u8]) {
+    fn look_up(&mut self, id: u64, hash: UserHash, tag: &[u8], facts: &[Fact]) {
         let directory = &self.setup.directory;
         let snapshot = directory.snapshot();
         let peek = |key| directory.peek(key, clock::wall(), &snapshot);
         if let Some(conn) = self.conns.get_mut(&id) {
             let out = conn.session.out();
-            rows::write_lookup((hash, tag), &snapshot, &self.setup.initial, peek, out);
+            let initial = &self.setup.initial;
+            rows::write_lookup((hash, tag), &snapshot, initial, peek, facts, out);
             conn.session.end_row();
         }
     }
@@ -319,8 +335,24 @@ impl AdminIo {
         for (ticket, reply) in self.setup.replies.take() {
             match reply {
                 ring_io::serve::Reply::Answer(answer) => self.answered(ticket, &answer),
-                ring_io::serve::Reply::Report(report) => self.directors(ticket, &report),
+                ring_io::serve::Reply::Report(report) => {
+                    self.list_for(ticket, |out| report.iter().for_each(|row| row.write(out)));
+                }
+                ring_io::serve::Reply::Why(hash, tag, known) => {
+                    self.explain(ticket, hash, &tag, known.as_ref());
+                }
+                ring_io::serve::Reply::Drains(drains) => {
+                    self.list_for(ticket, |out| rows::write_drains(&drains, out));
+                }
             }
+        }
+    }
+
+    fn explain(&mut self, ticket: Ticket, hash: UserHash, tag: &[u8], known: Option<&Whereabouts>) {
+        if let Some(id) = self.redeem(ticket) {
+            let facts = rows::facts(hash, known);
+            self.look_up(id, hash, tag, &facts);
+            self.work(id);
         }
     }
 
@@ -333,11 +365,12 @@ impl AdminIo {
         }
     }
 
-    fn directors(&mut self, ticket: Ticket, directors: &[DirectorRow]) {
+    /// The list that a ticket waits for.
+    fn list_for(&mut self, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(id) = self.redeem(ticket) else {
             return;
         };
-        self.list(id, |out| directors.iter().for_each(|row| row.write(out)));
+        self.list(id, write);
         self.work(id);
     }
 

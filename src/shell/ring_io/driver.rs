@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::secure::Tuning;
 use super::tls::Certificates;
-use crate::core::ring::{ConnId, Input, Now, Output, Report, Ring, Standing, Table};
+use crate::core::ring::{
+    ConnId, Draining, Input, Now, Output, Report, Ring, Standing, Table, Whereabouts,
+};
 use crate::core::snapshot::Snapshot;
 use crate::core::user_hash::cut_master_user;
 use crate::core::users::Shard;
@@ -50,6 +52,12 @@ pub trait Machine {
 
     /// The rows of DIRECTOR-LIST.
     fn report(&self, now: Now) -> Report;
+
+    /// The rows of HOMING-DRAIN-LIST.
+    fn drains(&self) -> Vec<Draining>;
+
+    /// What is known of a user under a tag.
+    fn whereabouts(&mut self, hash: UserHash, tag: &[u8], now: Now) -> Option<Whereabouts>;
 }
 
 /// The user table and the snapshot, as the machine is given them.
@@ -197,5 +205,15 @@ impl Machine for Driver {
 
     fn report(&self, now: Now) -> Report {
         self.ring.report(now)
+    }
+
+    fn drains(&self) -> Vec<Draining> {
+        self.ring.drains()
+    }
+
+    fn whereabouts(&mut self, hash: UserHash, tag: &[u8], now: Now) -> Option<Whereabouts> {
+        let tag = self.ring.snapshot().tag(tag)?;
+        let key = UserKey { tag, hash };
+        Some(self.ring.whereabouts(key, now, &mut self.table))
     }
 }

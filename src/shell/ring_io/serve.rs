@@ -14,7 +14,8 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::orders::Orders;
 use super::{Driver, Machine, RingIo, Tuning};
-use crate::core::ring::{Answer, Input, Report, Request, Ticket};
+use crate::core::UserHash;
+use crate::core::ring::{Answer, Draining, Input, Report, Request, Ticket, Whereabouts};
 use crate::shell::clock;
 use crate::shell::cores::Cores;
 use crate::shell::epoll::Events;
@@ -40,6 +41,10 @@ pub enum Reply {
     Answer(Answer),
     /// To [`Message::Report`]: at once.
     Report(Report),
+    /// To [`Message::Drains`]: at once.
+    Drains(Vec<Draining>),
+    /// To [`Message::Why`]: at once. `None`: no backend ever had the tag.
+    Why(UserHash, Vec<u8>, Option<Whereabouts>),
 }
 
 /// A message to the thread of the ring.
@@ -56,6 +61,10 @@ pub enum Message {
     Request(Ticket, Request),
     /// An operator asks how the ring is.
     Report(Ticket),
+    /// An operator asks which backends are being drained.
+    Drains(Ticket),
+    /// An operator asks why a user is where it is under a tag.
+    Why(Ticket, UserHash, Vec<u8>),
     /// An order of the ring's is over.
     Over(sessions::Answer),
     /// After a reload.
@@ -214,6 +223,14 @@ impl<M: Machine> RingIo<M> {
                 Message::Report(ticket) => {
                     let report = self.machine.report(self.now);
                     self.replies.send((ticket, Reply::Report(report)));
+                }
+                Message::Drains(ticket) => {
+                    let drains = self.machine.drains();
+                    self.replies.send((ticket, Reply::Drains(drains)));
+                }
+                Message::Why(ticket, hash, tag) => {
+                    let known = self.machine.whereabouts(hash, &tag, self.now);
+                    self.replies.send((ticket, Reply::Why(hash, tag, known)));
                 }
                 Message::Over(answer) => {
                     if let Some(input) = self.orders.over(answer) {

@@ -48,6 +48,19 @@ struct Script {
 }
 
 impl Machine for Script {
+    fn drains(&self) -> Vec<crate::core::ring::Draining> {
+        Vec::new()
+    }
+
+    fn whereabouts(
+        &mut self,
+        _: crate::core::UserHash,
+        _: &[u8],
+        _: Now,
+    ) -> Option<crate::core::ring::Whereabouts> {
+        None
+    }
+
     fn learn(&mut self, _: &[Learnt], _: Now) -> bool {
         true
     }

@@ -18,8 +18,8 @@ mod write;
 pub use error::AdminError;
 pub use parse::{handshake, parse};
 pub use write::{
-    ConnKind, ConnStatus, DirectorRow, HostRow, LookupRow, RingStatus, Traffic, UserRow,
-    write_end_of_list, write_removed_host,
+    ConnKind, ConnStatus, DirectorRow, DrainRow, Fact, HostRow, LookupRow, RingStatus, Traffic,
+    UserRow, write_end_of_list, write_removed_host,
 };
 
 /// Said before anything is read. poolmon compares it with exactly this.
@@ -79,7 +79,20 @@ pub enum Command<'a> {
         user: User<'a>,
         /// Its tag, empty for none.
         tag: Cow<'a, [u8]>,
+        /// Homing only: [`Fact`]s follow in the row. Dovecot does not look at the argument.
+        why: bool,
     },
+    /// Homing only: a backend's users leave it gradually.
+    DrainBegin {
+        /// The backend.
+        ip: IpAddr,
+        /// Users a second.
+        rate: NonZeroU32,
+    },
+    /// Homing only: they stay, and the backend gets its weight back.
+    DrainCancel(IpAddr),
+    /// Homing only: [`DrainRow`]s.
+    DrainList,
     /// The users of a backend, or of all: [`UserRow`]s.
     UserList(Option<IpAddr>),
     /// A user moves.
@@ -107,6 +120,9 @@ pub enum Command<'a> {
     },
 }
 
+/// The last argument of a USER-LOOKUP that asks for more than Dovecot tells.
+const WHY: &[u8] = b"why";
+
 /// A backend and its weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weight<'a> {
@@ -129,12 +145,15 @@ impl Command<'_> {
             | Command::HostUp(_)
             | Command::HostDown(_)
             | Command::HostRemove(_)
-            | Command::HostFlush(_) => true,
+            | Command::HostFlush(_)
+            | Command::DrainBegin { .. }
+            | Command::DrainCancel(_) => true,
             Command::HostList
             | Command::HostListRemoved
             | Command::DirectorList
             | Command::HostResetUsers { .. }
             | Command::UserLookup { .. }
+            | Command::DrainList
             | Command::UserList(_)
             | Command::UserMove { .. }
             | Command::UserKick { .. }

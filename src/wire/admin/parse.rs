@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use memchr::memchr;
 
 use super::error::shown;
-use super::{AdminError, Command, User, Weight};
+use super::{AdminError, Command, User, WHY, Weight};
 use crate::wire::ip_text::parse_lenient;
 use crate::wire::line::unescape;
 
@@ -68,6 +68,7 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, AdminError> {
             Command::UserLookup {
                 user: user(args.next().unwrap_or_default()),
                 tag: args.next().unwrap_or_default(),
+                why: args.next().is_some_and(|value| *value == *WHY),
             }
         }
         b"USER-LIST" => Command::UserList(args("USER-LIST").host_or_all()?),
@@ -93,6 +94,23 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, AdminError> {
                 nowait: args.nowait(),
             }
         }
+        _ => return parse_own(word, rest),
+    })
+}
+
+/// Commands that only Homing knows.
+fn parse_own<'a>(word: &[u8], rest: Option<&'a [u8]>) -> Result<Command<'a>, AdminError> {
+    let args = |command| Args { command, rest };
+    Ok(match word {
+        b"HOMING-DRAIN" => {
+            let mut args = args("HOMING-DRAIN");
+            Command::DrainBegin {
+                ip: args.host()?,
+                rate: args.rate()?,
+            }
+        }
+        b"HOMING-DRAIN-CANCEL" => Command::DrainCancel(args("HOMING-DRAIN-CANCEL").host()?),
+        b"HOMING-DRAIN-LIST" => Command::DrainList,
         _ => return Err(AdminError::Unknown(shown(word))),
     })
 }
@@ -186,6 +204,13 @@ impl<'a> Args<'a> {
             Some(max) => Ok(Some(max)),
             None => Err(self.bad("number of parallel moves", &value)),
         }
+    }
+
+    fn rate(&mut self) -> Result<NonZeroU32, AdminError> {
+        let argument = "number of users a second";
+        let value = self.needed(argument)?;
+        let rate = number(&value).and_then(NonZeroU32::new);
+        rate.ok_or_else(|| self.bad(argument, &value))
     }
 
     fn nowait(&mut self) -> bool {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 use super::error::shown;
-use super::{LookupRow, Reply, UserRow};
+use super::{DrainRow, Fact, LookupRow, Reply, UserRow};
 use crate::wire::ip_text::parse_lenient;
 use crate::wire::line::{fields, unescape};
 use crate::wire::ring::DirectorId;
@@ -123,6 +123,39 @@ pub fn lookup(line: &[u8]) -> Result<LookupRow, Unexpected> {
         })
     };
     read().ok_or_else(|| Unexpected::new("answer to USER-LOOKUP", line))
+}
+
+/// What a Homing tells besides in its answer to a USER-LOOKUP that asks why. Of Dovecot's: none.
+pub fn facts(line: &[u8]) -> Vec<Fact> {
+    let fact = |field: &[u8]| {
+        let text = text(field);
+        let (name, value) = text.split_once('=')?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    fields(line).skip(4).filter_map(fact).collect()
+}
+
+/// A row of HOMING-DRAIN-LIST.
+///
+/// # Errors
+/// A field is missing or is not what it should be.
+pub fn drain(line: &[u8]) -> Result<DrainRow, Unexpected> {
+    let read = || {
+        let mut fields = fields(line);
+        let u32_of = |field: &[u8]| u32::try_from(number(field)?).ok();
+        Some(DrainRow {
+            ip: ip(fields.next()?)?,
+            rate: u32_of(fields.next()?)?,
+            state: text(fields.next()?),
+            moved: number(fields.next()?)?,
+            vhosts: match fields.next()? {
+                b"" => None,
+                field => Some(u32_of(field)?),
+            },
+            begun: number(fields.next()?)?,
+        })
+    };
+    read().ok_or_else(|| Unexpected::new("row of HOMING-DRAIN-LIST", line))
 }
 
 /// A row of DIRECTOR-LIST. What a row of its kind does not have is `None`. Times in seconds since
@@ -379,8 +412,22 @@ mod tests {
         }
 
         #[test]
+        fn drains_and_facts_come_back(
+            ip: IpAddr, rate: u32, state: String, moved: u64, vhosts: Option<u32>, begun: u64,
+            facts in prop::collection::vec(("[a-z]{1,5}", any::<String>()), 0..4),
+        ) {
+            let row = DrainRow { ip, rate, state, moved, vhosts, begun };
+            prop_assert_eq!(drain(&written(|out| row.write(out))), Ok(row));
+            let row = LookupRow { current: None, hashed: Some(ip), initial: None };
+            let line = written(|out| row.write_with(&facts, out));
+            prop_assert_eq!(lookup(&line), Ok(row));
+            prop_assert_eq!(super::facts(&line), facts);
+        }
+
+        #[test]
         fn any_line_is_read_or_refused(line: Vec<u8>) {
             let _ = (host(&line), user(&line), lookup(&line), peer(&line), removed_host(&line));
+            let _ = (drain(&line), super::facts(&line));
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::{Command, User, Weight};
+use super::{Command, User, WHY, Weight};
 use crate::wire::ip_text::ip_text;
 use crate::wire::line::escape_into;
 
@@ -13,13 +13,19 @@ impl Command<'_> {
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.word().as_bytes());
         match self {
-            Command::HostList | Command::HostListRemoved | Command::DirectorList => {}
+            Command::HostList
+            | Command::HostListRemoved
+            | Command::DirectorList
+            | Command::DrainList => {}
             Command::DirectorAdd { ip, port } | Command::DirectorRemove { ip, port } => {
                 argument(ip_text(*ip).as_bytes(), out);
                 number(port.map(u32::from), out);
             }
             Command::HostSet(weight) | Command::HostUpdate(weight) => host_and_weight(weight, out),
-            Command::HostUp(ip) | Command::HostDown(ip) | Command::HostRemove(ip) => {
+            Command::HostUp(ip)
+            | Command::HostDown(ip)
+            | Command::HostRemove(ip)
+            | Command::DrainCancel(ip) => {
                 argument(ip_text(*ip).as_bytes(), out);
             }
             Command::HostFlush(host) | Command::UserList(host) => {
@@ -33,9 +39,16 @@ impl Command<'_> {
                 }
                 number(max_parallel.map(|max| max.get()), out);
             }
-            Command::UserLookup { user, tag } => {
+            Command::UserLookup { user, tag, why } => {
                 whom(user, out);
                 argument(tag, out);
+                if *why {
+                    argument(WHY, out);
+                }
+            }
+            Command::DrainBegin { ip, rate } => {
+                argument(ip_text(*ip).as_bytes(), out);
+                number(Some(rate.get()), out);
             }
             Command::UserMove { user, host } => {
                 whom(user, out);
@@ -74,6 +87,9 @@ impl Command<'_> {
             Command::HostFlush(_) => "HOST-FLUSH",
             Command::HostResetUsers { .. } => "HOST-RESET-USERS",
             Command::UserLookup { .. } => "USER-LOOKUP",
+            Command::DrainBegin { .. } => "HOMING-DRAIN",
+            Command::DrainCancel(_) => "HOMING-DRAIN-CANCEL",
+            Command::DrainList => "HOMING-DRAIN-LIST",
             Command::UserList(_) => "USER-LIST",
             Command::UserMove { .. } => "USER-MOVE",
             Command::UserKick { .. } => "USER-KICK",
@@ -159,7 +175,17 @@ mod tests {
             any::<Option<IpAddr>>().prop_map(Command::HostFlush),
             (any::<Option<IpAddr>>(), max)
                 .prop_map(|(host, max_parallel)| Command::HostResetUsers { host, max_parallel }),
-            (user(), bytes()).prop_map(|(user, tag)| Command::UserLookup { user, tag }),
+            (user(), bytes(), any::<bool>()).prop_map(|(user, tag, why)| Command::UserLookup {
+                user,
+                tag,
+                why
+            }),
+            (any::<IpAddr>(), 1..=u32::MAX).prop_map(|(ip, rate)| {
+                let rate = NonZeroU32::new(rate).expect("from 1 on");
+                Command::DrainBegin { ip, rate }
+            }),
+            any::<IpAddr>().prop_map(Command::DrainCancel),
+            Just(Command::DrainList),
             any::<Option<IpAddr>>().prop_map(Command::UserList),
             (user(), any::<IpAddr>()).prop_map(|(user, host)| Command::UserMove { user, host }),
             (bytes(), any::<bool>()).prop_map(|(user, nowait)| Command::UserKick { user, nowait }),

@@ -63,10 +63,25 @@ fn every_command() {
     let look = |user, tag: &'static str| Command::UserLookup {
         user,
         tag: tag.as_bytes().into(),
+        why: false,
+    };
+    let why = |user, tag: &'static str| Command::UserLookup {
+        user,
+        tag: tag.as_bytes().into(),
+        why: true,
+    };
+    let drain = |rate| Command::DrainBegin {
+        ip: v4,
+        rate: NonZeroU32::new(rate).unwrap(),
     };
     let add = |port| Command::DirectorAdd { ip: v4, port };
     let cases = [
         ("HOST-LIST", Command::HostList),
+        ("USER-LOOKUP\t7\t\twhy", why(User::Hash(7), "")),
+        ("USER-LOOKUP\t7\tt\tWHY", look(User::Hash(7), "t")),
+        ("HOMING-DRAIN\t10.0.0.1\t20\tx", drain(20)),
+        ("HOMING-DRAIN-CANCEL\t10.0.0.1", Command::DrainCancel(v4)),
+        ("HOMING-DRAIN-LIST", Command::DrainList),
         ("HOST-LIST\tmore", Command::HostList),
         ("HOST-LIST-REMOVED", Command::HostListRemoved),
         ("DIRECTOR-LIST", Command::DirectorList),

@@ -253,17 +253,59 @@ pub struct LookupRow {
     pub initial: Option<IpAddr>,
 }
 
+/// What only Homing tells of a user: a name, and a value.
+pub type Fact = (String, String);
+
 impl LookupRow {
     /// Appends the row.
     pub fn write(&self, out: &mut Vec<u8>) {
+        self.write_with(&[], out);
+    }
+
+    /// Appends the row, with facts in fields of their own, each `name=value`.
+    pub fn write_with(&self, facts: &[Fact], out: &mut Vec<u8>) {
         let text = |ip: Option<IpAddr>| ip.map(ip_text).unwrap_or_default();
         let (current, expires) = self.current.unzip();
         let (current, hashed, initial) = (text(current), text(self.hashed), text(self.initial));
         let expires = expires.unwrap_or(0);
         add(
             out,
-            format_args!("{current}\t{expires}\t{hashed}\t{initial}\n"),
+            format_args!("{current}\t{expires}\t{hashed}\t{initial}"),
         );
+        for (name, value) in facts {
+            out.push(b'\t');
+            escape_into(format!("{name}={value}").as_bytes(), out);
+        }
+        out.push(b'\n');
+    }
+}
+
+/// A row of HOMING-DRAIN-LIST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrainRow {
+    /// The backend.
+    pub ip: IpAddr,
+    /// Users a second.
+    pub rate: u32,
+    /// How it is, a word of docs/protocol/admin.md, drains.
+    pub state: String,
+    /// Users that have left, or are leaving.
+    pub moved: u64,
+    /// The backend's weight before; `None`: it had none.
+    pub vhosts: Option<u32>,
+    /// When it began, seconds since 1970.
+    pub begun: u64,
+}
+
+impl DrainRow {
+    /// Appends the row.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let vhosts = self.vhosts.map(|it| it.to_string()).unwrap_or_default();
+        let ip = ip_text(self.ip);
+        add(out, format_args!("{ip}\t{}\t", self.rate));
+        escape_into(self.state.as_bytes(), out);
+        let (moved, begun) = (self.moved, self.begun);
+        add(out, format_args!("\t{moved}\t{vhosts}\t{begun}\n"));
     }
 }
 
