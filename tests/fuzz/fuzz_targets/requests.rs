@@ -4,7 +4,7 @@
 #![no_main]
 
 use homing::core::lookup::Local;
-use homing::shell::relay::conn::Tap;
+use homing::shell::relay::conn::{Spare, Tap};
 use homing::wire::auth::{Request, parse_about, parse_request};
 use libfuzzer_sys::fuzz_target;
 
@@ -21,9 +21,10 @@ fuzz_target!(|data: &[u8]| {
     }
     let cut = usize::from(cut).min(text.len());
     let (mut whole, mut cut_up) = (Tap::default(), Tap::default());
-    whole.feed(text);
-    cut_up.feed(&text[..cut]);
-    cut_up.feed(&text[cut..]);
+    let mut spare = Spare::default();
+    whole.feed(text, &mut spare);
+    cut_up.feed(&text[..cut], &mut spare);
+    cut_up.feed(&text[cut..], &mut spare);
     assert_eq!(whole.at_boundary(), cut_up.at_boundary());
     for id in [&b"1"[..], b"2", b"17"] {
         let (a, b) = (whole.take(id), cut_up.take(id));
