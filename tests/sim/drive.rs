@@ -88,6 +88,7 @@ impl World {
         match output {
             Output::Dial(conn, to) => {
                 say!(self, "[{n}] dials {to:?} as {conn:?}");
+                self.dialled = self.now;
                 self.dial(n, conn, to);
             }
             Output::Close(conn, rest) => {

@@ -544,6 +544,8 @@ impl Ring {
             "S7"
         );
         assert!(!self.round.frozen && !self.stale);
-        self.requests.check_invariants(self.standing.synced);
+        let further = self.round.has_further();
+        self.requests
+            .check_invariants(self.standing.synced, further);
     }
 }

@@ -34,6 +34,7 @@ impl Ring {
             self.timers.purge,
             self.timers.reset,
             self.round.resend_at,
+            self.round.further_until(),
             self.weak.front().map(|&(at, _)| at),
             self.moves.next_deadline(),
             self.requests.next_deadline(),
@@ -78,6 +79,9 @@ impl Ring {
         }
         if over(self.round.resend_at) {
             self.resend_sync();
+        }
+        if over(self.round.further_until()) {
+            self.end_further_rounds();
         }
         self.give_up_confirmations(table);
         self.moves_tick(table);
