@@ -13,6 +13,9 @@ const RESEND: u64 = 5 * Mono::SECOND;
 /// in each other's way.
 const RESEND_HOMING: u64 = 2 * Mono::SECOND;
 
+/// So long after a repair another one would say the same, behind lines that are still on their way: slow
+/// rings only became slower by it.
+const REPAIR_PAUSE: u64 = 5 * Mono::SECOND;
 /// The others may be at the round of a change for so long at most.
 const OTHERS_ROUNDS: u64 = 10 * Mono::SECOND;
 /// As many of our rounds, one after the other, and all rounds that others had begun before are over: the
@@ -58,6 +61,8 @@ pub(super) struct Round {
     /// `changes` when our SYNC was sent last.
     changes_sent: u64,
     further: Option<Further>,
+    /// When a repair last told our backends, and their hash.
+    repaired: Option<(Mono, u32)>,
     /// Changes of backends up to this one are over everywhere
     /// ([`crate::core::backends::Backends::changes`]).
     over: u64,
@@ -79,6 +84,7 @@ impl Round {
             changes: 0,
             changes_sent: 0,
             further: None,
+            repaired: None,
             over: 0,
         }
     }
@@ -206,6 +212,7 @@ impl Ring {
 
     /// Both neighbours are there, one of them since now.
     pub(super) fn new_round(&mut self) {
+        self.round.repaired = None;
         self.next_round();
         self.round.begun = self.now.mono;
         self.become_unsynced();
@@ -301,8 +308,12 @@ impl Ring {
                 ..sync
             }),
             SyncVerdict::Repair => {
-                self.say(Event::Repair(sync.director));
-                self.tell_all_hosts();
+                let lately = |(at, told)| told == hash && self.now.mono.since(at) < REPAIR_PAUSE;
+                if !self.round.repaired.is_some_and(lately) {
+                    self.round.repaired = Some((self.now.mono, hash));
+                    self.say(Event::Repair(sync.director));
+                    self.tell_all_hosts();
+                }
             }
             SyncVerdict::Stale | SyncVerdict::TooOften | SyncVerdict::Differs => {}
         }
