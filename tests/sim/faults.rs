@@ -207,7 +207,12 @@ impl World {
     pub fn add_director(&mut self, added: usize) {
         let order = Order::AddDirector(self.nodes[added].id);
         for n in (0..self.options.directors).filter(|&n| n != added) {
-            self.give_order(n, order.clone());
+            let resumed = self.nodes[n].paused_until;
+            if resumed > self.now {
+                self.at(resumed, Event::Cure(Cure::AddAt(n, added)));
+            } else {
+                self.give_order(n, order.clone());
+            }
         }
     }
 
@@ -310,7 +315,7 @@ impl World {
             }
             // When all faults end, all are added.
             Cure::Add(added) if !self.is_healing() => self.add_director(added),
-            Cure::AddAt(n, added) if !self.is_healing() => {
+            Cure::AddAt(n, added) if !self.is_quiet_phase() => {
                 self.give_order(n, Order::AddDirector(self.nodes[added].id));
             }
             Cure::Add(_) | Cure::AddAt(..) => {}

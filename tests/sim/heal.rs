@@ -133,6 +133,13 @@ impl World {
         }
     }
 
+    /// A request that had to wait has begun a new round: the ring is given its time from then on.
+    pub fn ordered_while_healing(&mut self) {
+        if let Phase::Healing { since } = &mut self.phase {
+            *since = self.now.max(*since);
+        }
+    }
+
     fn look_while_settled(&mut self, since: u64, ordered: u64) {
         if !self.to_order.is_empty() || !self.asked.is_empty() {
             self.give_next_order();

@@ -220,8 +220,11 @@ impl World {
                 };
                 let vhosts = self.rng.pick(&[10, 20]);
                 // Of changes that cross the lower weight wins; these do not.
-                let orders = [set(vhosts), set(vhosts + 3), set(vhosts + 6), Order::Up(ip)];
-                self.to_order.extend(orders);
+                self.to_order.push_back(set(vhosts));
+                if number == 0 {
+                    self.to_order.extend([set(vhosts + 3), set(vhosts + 6)]);
+                }
+                self.to_order.push_back(Order::Up(ip));
             }
         }
     }
