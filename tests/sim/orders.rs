@@ -63,7 +63,9 @@ impl World {
             order,
             Order::Remove(_) | Order::ForgetUsers(_) | Order::Move(..)
         );
-        if forces && !synced {
+        let at = self.nodes[n].at(n);
+        let waits = !synced || self.asked.values().any(|asked| asked.at == at);
+        if forces && waits {
             return false;
         }
         let ticket = Ticket(self.next_ticket);

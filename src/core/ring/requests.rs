@@ -147,6 +147,9 @@ impl Requests {
 impl Ring {
     /// Somebody asks for something.
     pub(super) fn requested<T: Table>(&mut self, ticket: Ticket, request: &Request, table: &mut T) {
+        if self.requests.waiting.is_empty() {
+            self.end_patience();
+        }
         let full = self.requests.len() >= MAX_REQUESTS;
         match self.waits_for(request) {
             Some(Wait::Kicks) if matches!(request, Request::KickNoWait(_)) => {
@@ -243,6 +246,7 @@ impl Ring {
             && self.may_run_synced(first)
             && let Some((_, ticket, request)) = self.requests.waiting.pop_front()
         {
+            self.end_patience();
             self.run(ticket, &request, table);
         }
         if self.standing.synced && !self.requests.waiting.is_empty() {

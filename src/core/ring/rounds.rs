@@ -21,8 +21,8 @@ const OTHERS_ROUNDS: u64 = 10 * Mono::SECOND;
 /// As many of our rounds, one after the other, and all rounds that others had begun before are over: the
 /// first one may be on its way before them, the second one comes behind.
 const FURTHER_ROUNDS: u8 = 2;
-/// When a further round has not come home, what waits for it waits no longer. It is lost with a connection,
-/// and then the ring has a new round anyway, or the ring is very slow.
+/// What waits for further rounds waits no longer, whether one of them was lost or changes of others had
+/// them begin anew again and again.
 const FURTHER_LIMIT: u64 = 5 * Mono::SECOND;
 
 /// Rounds of a synced ring, for a change that must not cross the one before.
@@ -32,7 +32,6 @@ struct Further {
     seq: u32,
     /// How many are to come home, this one included.
     left: u8,
-    until: Mono,
     /// Changes of backends up to this one are then known to be over everywhere.
     upto: u64,
 }
@@ -61,6 +60,8 @@ pub(super) struct Round {
     /// `changes` when our SYNC was sent last.
     changes_sent: u64,
     further: Option<Further>,
+    /// What waits for such rounds waits no longer than this.
+    patience: Option<Mono>,
     /// When a repair last told our backends, and their hash.
     repaired: Option<(Mono, u32)>,
     /// Changes of backends up to this one are over everywhere
@@ -84,6 +85,7 @@ impl Round {
             changes: 0,
             changes_sent: 0,
             further: None,
+            patience: None,
             repaired: None,
             over: 0,
         }
@@ -95,7 +97,7 @@ impl Round {
     }
 
     pub(super) fn further_until(&self) -> Option<Mono> {
-        self.further.map(|further| further.until)
+        self.further.and(self.patience)
     }
 }
 
@@ -172,10 +174,16 @@ impl Ring {
             || !in_ring
             || self.members.are_all_homing()
             || self.now.mono.since(self.round.begun) >= OTHERS_ROUNDS
+            || self
+                .round
+                .patience
+                .is_some_and(|until| until <= self.now.mono)
     }
 
     /// Has the rounds of all others come to their ends.
     pub(super) fn begin_further_rounds(&mut self) {
+        let until = self.now.mono.after(FURTHER_LIMIT);
+        self.round.patience.get_or_insert(until);
         if self.round.further.is_none() {
             self.send_further(FURTHER_ROUNDS, self.director.backends().changes());
         }
@@ -186,7 +194,6 @@ impl Ring {
         self.round.further = Some(Further {
             seq: self.round.seq,
             left,
-            until: self.now.mono.after(FURTHER_LIMIT),
             upto,
         });
         self.send_sync();
@@ -202,6 +209,11 @@ impl Ring {
             return self.send_further(further.left - 1, further.upto);
         }
         self.end_further_rounds();
+    }
+
+    /// The next one that waits for such rounds has its own time.
+    pub(super) fn end_patience(&mut self) {
+        self.round.patience = None;
     }
 
     pub(super) fn end_further_rounds(&mut self) {
