@@ -90,6 +90,8 @@ pub struct Backend {
     pub last_updown_change: Wall,
     /// Changed since the ring was last synced: another change meanwhile may cross this one.
     pub desynced: bool,
+    /// Which change of the list its last one was, see [`Backends::changes`].
+    pub changed: u64,
     /// What user entries and hash rings call it.
     pub slot: BackendSlot,
 }
@@ -129,6 +131,8 @@ pub struct Backends {
     tags: Vec<Box<[u8]>>,
     /// Sum of `vhosts` over `list`, at most [`MAX_POINTS`].
     points: u64,
+    /// See [`Backends::changes`].
+    changes: u64,
 }
 
 impl Default for Backends {
@@ -147,6 +151,7 @@ impl Backends {
             free: Vec::new(),
             tags,
             points: 0,
+            changes: 0,
         }
     }
 
@@ -173,6 +178,7 @@ impl Backends {
             down: false,
             last_updown_change: Wall(0),
             desynced: false,
+            changed: 0,
             slot,
         };
         self.list.insert(index, backend);
@@ -257,11 +263,23 @@ impl Backends {
         Ok(old)
     }
 
-    /// The backend was changed here, and the ring is not synced yet.
-    pub fn mark_desynced(&mut self, ip: IpAddr) {
+    /// The backend was changed here; `in_ring`: so that the change is on its way for a while.
+    pub fn mark_ordered(&mut self, ip: IpAddr, in_ring: bool) {
         if let Ok(index) = self.position(ip) {
-            self.list[index].desynced = true;
+            self.list[index].desynced |= in_ring;
+            self.mark_changed(index);
         }
+    }
+
+    fn mark_changed(&mut self, index: usize) {
+        self.changes += 1;
+        self.list[index].changed = self.changes;
+    }
+
+    /// How many changes there were, by lines and by orders; what the settings say is none. Who agrees with the list as it is now knows of
+    /// every change up to this one.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The ring is synced: no change is under way any more.

@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::rig::{Ring, RingSpec};
+use crate::e2e::now;
+use crate::rig::{Ring, RingSpec, backend};
 
 for_each_ring!(
     a_killed_member_comes_back_under_load,
@@ -21,7 +22,18 @@ for_each_ring!(
     [ddd "DDD", hdd "HDD", hhd "HHD", hhh "HHH"]
 );
 
+for_each_ring!(
+    a_member_that_has_had_many_rounds_starts_again,
+    super::many_rounds,
+    [hdd "HDD", hhd "HHD", hhh "HHH"]
+);
+
 const USERS: usize = 300;
+/// Changes of backends, each a round of the ring, in a few seconds. A process that starts again then may
+/// begin with a lower number of SYNC than the one before had.
+const ROUNDS: u32 = 100;
+/// Less than the time for which a lower number is taken for old news.
+const STARTED_AGAIN: Duration = Duration::from_secs(20);
 /// Some logins in each state.
 const A_WHILE: Duration = Duration::from_secs(1);
 
@@ -63,5 +75,23 @@ fn silent(members: &'static str) {
         ring.resume(number);
         ring.agree();
     }
+    ring.check_logs(&[]);
+}
+
+fn many_rounds(members: &'static str) {
+    let mut ring = Ring::start(RingSpec::of(members));
+    for _ in 0..2 {
+        for number in 1..=4 {
+            let weights: Vec<u32> = (1..=ROUNDS / 4).collect();
+            ring.change_in_a_row(0, backend(number), &weights);
+        }
+        ring.kill(0);
+        let began = now();
+        ring.start_member(0);
+        ring.settle();
+        let took = began.elapsed();
+        assert!(took < STARTED_AGAIN, "{took:?}");
+    }
+    ring.agree();
     ring.check_logs(&[]);
 }

@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use homing::core::ring::{ConnId, Input, Kick, Output};
+use homing::core::ring::{ConnId, Event as RingEvent, Input, Kick, Output};
 use homing::core::users::SHARDS;
 use homing::wire::ring::DirectorId;
 
@@ -88,6 +88,7 @@ impl World {
         match output {
             Output::Dial(conn, to) => {
                 say!(self, "[{n}] dials {to:?} as {conn:?}");
+                self.dialled = self.now;
                 self.dial(n, conn, to);
             }
             Output::Close(conn, rest) => {
@@ -119,7 +120,12 @@ impl World {
                 }
             }
             Output::Answer(ticket, answer) => self.replied(n, ticket, &answer),
-            Output::Event(event) => say!(self, "[{n}] {event:?}"),
+            Output::Event(event) => {
+                say!(self, "[{n}] {event:?}");
+                if matches!(event, RingEvent::Ordered(_)) {
+                    self.ordered_while_healing();
+                }
+            }
         }
     }
 

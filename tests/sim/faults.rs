@@ -16,6 +16,8 @@ pub enum Cure {
     Restart(usize),
     /// An operator adds a director to the ring.
     Add(usize),
+    /// The same at one director, the first, where it was refused.
+    AddAt(usize, usize),
     /// A second process of the same identity ends.
     End(At),
 }
@@ -205,7 +207,12 @@ impl World {
     pub fn add_director(&mut self, added: usize) {
         let order = Order::AddDirector(self.nodes[added].id);
         for n in (0..self.options.directors).filter(|&n| n != added) {
-            self.give_order(n, order.clone());
+            let resumed = self.nodes[n].paused_until;
+            if resumed > self.now {
+                self.at(resumed, Event::Cure(Cure::AddAt(n, added)));
+            } else {
+                self.give_order(n, order.clone());
+            }
         }
     }
 
@@ -308,7 +315,10 @@ impl World {
             }
             // When all faults end, all are added.
             Cure::Add(added) if !self.is_healing() => self.add_director(added),
-            Cure::Add(_) => {}
+            Cure::AddAt(n, added) if !self.is_quiet_phase() => {
+                self.give_order(n, Order::AddDirector(self.nodes[added].id));
+            }
+            Cure::Add(_) | Cure::AddAt(..) => {}
             Cure::Restart(n) => {
                 if self.nodes[n].process.is_none() {
                     self.boot(n);

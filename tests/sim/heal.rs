@@ -42,6 +42,8 @@ const AGREE_MIXED: u64 = 180 * SECOND;
 /// Users are told of when a session refreshes them, which is every half of the expiry.
 const SPREAD: u64 = 30 * SECOND;
 const LOOK: u64 = 500 * MS;
+/// Longest from a dial to the end of its handshake.
+const HANDSHAKE: u64 = 40 * SECOND;
 /// S3: an order that must wait for another one is taken soon. There are up to 24, and each is a round of
 /// the ring, which takes seconds where bytes come singly.
 const ORDERED: u64 = 240 * SECOND;
@@ -131,8 +133,15 @@ impl World {
         }
     }
 
+    /// A request that had to wait has begun a new round: the ring is given its time from then on.
+    pub fn ordered_while_healing(&mut self) {
+        if let Phase::Healing { since } = &mut self.phase {
+            *since = self.now.max(*since);
+        }
+    }
+
     fn look_while_settled(&mut self, since: u64, ordered: u64) {
-        if !self.to_order.is_empty() {
+        if !self.to_order.is_empty() || !self.asked.is_empty() {
             self.give_next_order();
             if self.now > since + ORDERED {
                 let text = self.disagreement().unwrap_or_default();
@@ -151,7 +160,7 @@ impl World {
         let took = self.now - ordered;
         let reached = |after: u64| took >= after && took < after + LOOK;
         if reached(15 * SECOND)
-            && let Some(text) = self.disagreement()
+            && let Some(text) = self.disagreement().or_else(|| self.lost_weight(since))
         {
             return self.fail(
                 "S3 orders",
@@ -223,6 +232,22 @@ impl World {
             }
         }
         None
+    }
+
+    /// A backend that has not the weight that it was given last, in a ring that has been whole `since`.
+    /// Where directors meet, their blocks of hosts may say what has changed meanwhile.
+    fn lost_weight(&self, since: u64) -> Option<String> {
+        if self.dialled + HANDSHAKE > since {
+            return None;
+        }
+        let (n, _, process) = self.living().next()?;
+        self.weights.iter().find_map(|(ip, vhosts)| {
+            let backend = process.ring.backends().find(*ip)?;
+            (backend.vhosts != *vhosts).then(|| {
+                let found = backend.vhosts;
+                format!("[{n}] {ip} was given the weight {vhosts} and has {found}")
+            })
+        })
     }
 
     /// Whether directors, or sessions, differ about where a user is.

@@ -24,6 +24,8 @@ pub struct Asked {
     pub since: u64,
     /// Whom it adds to the ring.
     adds: Option<usize>,
+    /// The weight that it gives to a backend.
+    weighs: Option<(IpAddr, u32)>,
 }
 
 /// A move that was ordered while its backend's users were being forgotten ends with them where it came
@@ -61,7 +63,9 @@ impl World {
             order,
             Order::Remove(_) | Order::ForgetUsers(_) | Order::Move(..)
         );
-        if forces && !synced {
+        let at = self.nodes[n].at(n);
+        let waits = !synced || self.asked.values().any(|asked| asked.at == at);
+        if forces && waits {
             return false;
         }
         let ticket = Ticket(self.next_ticket);
@@ -71,6 +75,14 @@ impl World {
             since: self.now,
             adds: match order {
                 Order::AddDirector(id) => self.nodes.iter().position(|node| node.id == id),
+                _ => None,
+            },
+            weighs: match order {
+                Order::SetBackend {
+                    ip,
+                    vhosts: Some(vhosts),
+                    ..
+                } => Some((ip, vhosts)),
                 _ => None,
             },
         };
@@ -100,12 +112,19 @@ impl World {
                 self.fail("S4 requests", text);
             }
         }
+        let weighs = asked.and_then(|asked| asked.weighs);
         match answer {
-            Answer::Done => self.stats.orders += 1,
+            Answer::Done => {
+                self.stats.orders += 1;
+                self.weights.extend(weighs);
+            }
             Answer::Failed(_) => {
+                if let Some((ip, _)) = weighs {
+                    self.weights.remove(&ip);
+                }
                 self.refused = Some(ticket);
                 if let Some(added) = asked.and_then(|asked| asked.adds) {
-                    self.after(SECOND, Event::Cure(Cure::Add(added)));
+                    self.after(SECOND, Event::Cure(Cure::AddAt(n, added)));
                 }
             }
         }
@@ -192,28 +211,45 @@ impl World {
 
     /// Orders in a ring that is whole again: they must be taken, and reach all.
     pub fn prepare_orders(&mut self) {
+        self.weights.clear();
         for tag in 0..self.options.tags {
             for number in 0..=self.options.backends {
                 let ip = backend_ip(number + 100 * tag);
-                let set = Order::SetBackend {
+                let set = |vhosts| Order::SetBackend {
                     ip,
                     tag: Some(tag_name(tag).as_bytes().to_vec()),
-                    vhosts: Some(self.rng.pick(&[10, 20])),
+                    vhosts: Some(vhosts),
                 };
-                self.to_order.extend([set, Order::Up(ip)]);
+                let vhosts = self.rng.pick(&[10, 20]);
+                // Of changes that cross the lower weight wins; these do not.
+                self.to_order.push_back(set(vhosts));
+                if number == 0 {
+                    self.to_order.extend([set(vhosts + 3), set(vhosts + 6)]);
+                }
+                self.to_order.push_back(Order::Up(ip));
             }
         }
     }
 
-    /// The next of them, if the ring is synced by now.
+    /// The next of them, if the ring is synced by now and nobody waits for an answer; and at once all
+    /// further weights of its backend.
     pub fn give_next_order(&mut self) {
+        let weighed = |order: Option<&Order>| match order {
+            Some(Order::SetBackend { ip, .. }) => Some(*ip),
+            _ => None,
+        };
         let n = self.rng.index(self.options.directors);
         let process = self.nodes[n].process.as_ref();
         let synced = process.is_some_and(|process| process.ring.standing().synced);
         if let Some(order) = self.to_order.front().filter(|_| synced).cloned()
+            && self.asked.is_empty()
             && self.give_order(n, order)
         {
-            self.to_order.pop_front();
+            let given = weighed(self.to_order.pop_front().as_ref());
+            while given.is_some() && weighed(self.to_order.front()) == given {
+                let next = self.to_order.pop_front();
+                next.map(|next| self.give_order(n, next));
+            }
         }
     }
 

@@ -231,6 +231,8 @@ impl World {
             && self.skewed == 0
             // A flush script may take as long as a move may.
             && !(self.options.moves_may_hang() && reason == DelayReason::Killing)
+            // A director without room for a user does not pass on what another one says of it.
+            && !(self.options.user_limit <= self.users.len() as u64 && reason == DelayReason::Weak)
             && since > ordered + 5 * SECOND
         {
             let text = format!("[{n}] user {user} waited 25 s in a whole ring: {reason}");

@@ -144,6 +144,10 @@ pub struct World {
     pub moved: BTreeMap<u32, (IpAddr, u64)>,
     /// Orders that are given one after the other when the ring is whole again.
     pub to_order: VecDeque<Order>,
+    /// When a director was dialled last.
+    pub dialled: u64,
+    /// Weights that operators gave last, as far as they were told that it is done.
+    pub weights: BTreeMap<IpAddr, u32>,
     /// Requests that were not answered yet.
     pub asked: BTreeMap<Ticket, Asked>,
     pub next_ticket: u64,
@@ -187,6 +191,8 @@ impl World {
             forced_users: BTreeMap::new(),
             moved: BTreeMap::new(),
             to_order: VecDeque::new(),
+            dialled: 0,
+            weights: BTreeMap::new(),
             asked: BTreeMap::new(),
             next_ticket: 0,
             refused: None,

@@ -95,18 +95,25 @@ impl Backends {
     }
 
     /// Applies a HOST line. `in_ring`: there is a left or a right, so that the change will be on its
-    /// way for a while.
+    /// way for a while. `agreed`: [`Backends::changes`] when the line's director last was seen to have
+    /// the list as it was here, 0 for never. What that director changes later follows on those changes.
     ///
     /// # Errors
     /// `NamesTooLong`, `TooManyVhosts`, `TooManyPoints`, `TooManyBackends`, `TooManyTags`. The list is
     /// then as it was.
-    pub fn merge(&mut self, line: &HostLine<'_>, in_ring: bool) -> Result<Merged, BackendError> {
+    pub fn merge(
+        &mut self,
+        line: &HostLine<'_>,
+        in_ring: bool,
+        agreed: u64,
+    ) -> Result<Merged, BackendError> {
         let merged = match self.position(line.ip) {
             Err(_) => self.learn(line)?,
-            Ok(index) => self.change(index, line)?,
+            Ok(index) => self.change(index, line, agreed)?,
         };
         if let (Merged::Changed { .. }, Ok(index)) = (merged, self.position(line.ip)) {
             self.list[index].desynced |= in_ring;
+            self.mark_changed(index);
         }
         self.check_invariants();
         Ok(merged)
@@ -128,13 +135,18 @@ impl Backends {
         })
     }
 
-    fn change(&mut self, index: usize, line: &HostLine<'_>) -> Result<Merged, BackendError> {
+    fn change(
+        &mut self,
+        index: usize,
+        line: &HostLine<'_>,
+        agreed: u64,
+    ) -> Result<Merged, BackendError> {
         let known = &self.list[index];
         let same_tag = *self.tag_name(known.tag) == *line.tag;
         if self.is_as_told(line) {
             return Ok(Merged::Unchanged);
         }
-        let outcome = cross(known, line);
+        let outcome = cross(known, line, agreed);
         // Everything that can fail comes before everything that changes.
         names_fit(line.ip, line.tag, known.name.as_deref())?;
         self.points_with(line.ip, known.vhosts, outcome.vhosts)?;
@@ -156,9 +168,9 @@ impl Backends {
 
 /// A change that crosses another one: every director comes to the same result, in whichever order it
 /// hears of them. The lower weight wins, and the later of two times the state was changed.
-fn cross(known: &Backend, line: &HostLine<'_>) -> Outcome {
+fn cross(known: &Backend, line: &HostLine<'_>, agreed: u64) -> Outcome {
     let changed = line.changed.max(known.last_updown_change);
-    if !known.desynced {
+    if !known.desynced || known.changed <= agreed {
         return Outcome {
             vhosts: line.vhosts,
             down: line.down,

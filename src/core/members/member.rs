@@ -48,6 +48,8 @@ pub struct Member {
     pub last_sync_count: u32,
     /// The hosts hash of its last SYNC that was not ours; 0: they agreed.
     pub desynced_hosts_hash: u32,
+    /// [`crate::core::backends::Backends::changes`] when a SYNC of it last had our hosts hash.
+    pub agreed: u64,
     /// Its newest SYNC that could not be forwarded, as there is no right.
     pub parked: Option<Parked>,
     /// It is being removed from the ring.
@@ -96,6 +98,7 @@ impl Member {
             last_sync_time: 0,
             last_sync_count: 0,
             desynced_hosts_hash: 0,
+            agreed: 0,
             parked: None,
             removed: false,
             last_dialled: None,
@@ -115,6 +118,7 @@ impl Member {
         self.last_sync_seq = 0;
         self.last_sync_time = 0;
         self.last_sync_count = 0;
+        self.agreed = 0;
         self.weak.clear();
     }
 

@@ -200,6 +200,14 @@ impl Members {
         Ok(())
     }
 
+    /// Whether every other director has said that it is a Homing director.
+    pub fn are_all_homing(&self) -> bool {
+        let others = self.list.iter().filter(|member| member.id != self.me);
+        others
+            .filter(|member| !member.removed)
+            .all(|member| member.met && member.homing)
+    }
+
     /// A director has said VERSION: which program it is decides how soon it is dialled again, and what
     /// those are taken for that were not met yet.
     pub fn note_program(&mut self, id: DirectorId, homing: bool) {

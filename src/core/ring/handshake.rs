@@ -163,7 +163,7 @@ impl Ring {
         if let Err(error) = host.check_tag(conn.peer_minor) {
             return self.refuse(id, &error);
         }
-        let merged = self.merge_host(&HostLine::from(host));
+        let merged = self.merge_host(&HostLine::from(host), 0);
         if let Some(Merged::Changed { teller, .. }) = merged {
             let own = self.own_origin();
             let sender = match teller {

@@ -37,7 +37,11 @@ impl Ring {
             return self.refuse(id, &error);
         }
         let sender = conn.director;
-        match self.merge_host(&HostLine::from(host)) {
+        // What it says after it has agreed with us follows on what we know, however long others are on
+        // their way with that.
+        let teller = origin.and_then(|origin| self.members.get(origin.director));
+        let agreed = teller.map_or(0, |member| member.agreed);
+        match self.merge_host(&HostLine::from(host), agreed) {
             None | Some(Merged::Unchanged) => {}
             Some(Merged::Changed {
                 teller: Teller::Ourselves,
@@ -113,9 +117,9 @@ impl Ring {
     }
 
     /// Takes what a line says of a backend; `None`: there is no room for it, which is logged.
-    pub(super) fn merge_host(&mut self, line: &HostLine<'_>) -> Option<Merged> {
-        let in_ring = self.left.is_some() || self.right.is_some();
-        match self.merge_unless_same(line, in_ring) {
+    /// `agreed`: see [`Backends::merge`].
+    pub(super) fn merge_host(&mut self, line: &HostLine<'_>, agreed: u64) -> Option<Merged> {
+        match self.merge_unless_same(line, agreed) {
             Ok(merged) => {
                 if let Merged::Changed { retired, .. } = merged {
                     self.stale = true;
@@ -136,12 +140,13 @@ impl Ring {
     fn merge_unless_same(
         &mut self,
         line: &HostLine<'_>,
-        in_ring: bool,
+        agreed: u64,
     ) -> Result<Merged, BackendError> {
         if self.director.backends().is_as_told(line) {
             return Ok(Merged::Unchanged);
         }
-        self.director.change_backends().merge(line, in_ring)
+        let in_ring = self.left.is_some() || self.right.is_some();
+        self.director.change_backends().merge(line, in_ring, agreed)
     }
 
     pub(super) fn retire(&mut self, slot: BackendSlot) {

@@ -553,7 +553,9 @@ impl Ring {
             "S7"
         );
         assert!(!self.round.frozen && !self.stale);
-        self.requests.check_invariants(self.standing.synced);
+        let further = self.round.has_further();
+        self.requests
+            .check_invariants(self.standing.synced, further);
         assert!(self.drains.len() <= MAX_DRAINS, "S7");
     }
 }

@@ -75,6 +75,18 @@ pub enum Order {
 }
 
 impl Order {
+    /// The backend to which it gives another weight or state. Such changes can cross; that a backend
+    /// goes, or its users, cannot.
+    pub(super) fn changes_backend(&self) -> Option<IpAddr> {
+        match self {
+            Order::SetBackend { ip, .. }
+            | Order::UpdateBackend { ip, .. }
+            | Order::Up(ip)
+            | Order::Down(ip) => Some(*ip),
+            _ => None,
+        }
+    }
+
     /// Whether it is one of those that end sessions and change nothing.
     pub fn is_kick(&self) -> bool {
         matches!(
@@ -200,9 +212,8 @@ impl Ring {
     /// A backend was changed here: the others are told, and asked whether they agree.
     fn changed(&mut self, ip: IpAddr) {
         self.stale = true;
-        if self.left.is_some() || self.right.is_some() {
-            self.director.mark_backends().mark_desynced(ip);
-        }
+        let in_ring = self.left.is_some() || self.right.is_some();
+        self.director.mark_backends().mark_ordered(ip, in_ring);
         let own = self.own_origin();
         self.tell_host(ip, own, None);
         self.sync_ring();

@@ -91,6 +91,13 @@ impl Request {
         }
     }
 
+    fn changes_backend(&self) -> Option<IpAddr> {
+        match self {
+            Request::Order(order) | Request::KickNoWait(order) => order.changes_backend(),
+            Request::ForgetAll | Request::ResetUsers { .. } => None,
+        }
+    }
+
     /// Whether its answer waits until the others agree to what it has changed.
     fn needs_sync_after(&self) -> bool {
         let is_add = matches!(
@@ -127,11 +134,11 @@ impl Requests {
     }
 
     /// For [`Ring::check_invariants`].
-    pub(super) fn check_invariants(&self, synced: bool) {
+    pub(super) fn check_invariants(&self, synced: bool, has_further_rounds: bool) {
         assert!(self.len() <= MAX_REQUESTS, "S7");
-        let idle = self.waiting.is_empty() && self.done.is_empty();
+        let idle = self.waiting.is_empty() || has_further_rounds;
         assert!(
-            !synced || idle,
+            !synced || (idle && self.done.is_empty()),
             "in a synced ring nobody waits until it is synced"
         );
     }
@@ -140,6 +147,9 @@ impl Requests {
 impl Ring {
     /// Somebody asks for something.
     pub(super) fn requested<T: Table>(&mut self, ticket: Ticket, request: &Request, table: &mut T) {
+        if self.requests.waiting.is_empty() {
+            self.end_patience();
+        }
         let full = self.requests.len() >= MAX_REQUESTS;
         match self.waits_for(request) {
             Some(Wait::Kicks) if matches!(request, Request::KickNoWait(_)) => {
@@ -166,8 +176,15 @@ impl Ring {
             let free = requests.kicks.is_empty() && self.may_kick();
             return (!free).then_some(Wait::Kicks);
         }
-        let now = !request.needs_sync() || (self.standing.synced && requests.waiting.is_empty());
+        let free = requests.waiting.is_empty() && self.may_run_synced(request);
+        let now = !request.needs_sync() || free;
         (!now).then_some(Wait::Sync)
+    }
+
+    /// Whether the ring is so that a request may run that needs a synced one.
+    fn may_run_synced(&self, request: &Request) -> bool {
+        let may_change = |ip| self.may_change(ip);
+        self.standing.synced && request.changes_backend().is_none_or(may_change)
     }
 
     fn may_kick(&self) -> bool {
@@ -218,16 +235,22 @@ impl Ring {
 
     /// Whether something could run that could not before.
     pub(super) fn has_request_to_run(&self) -> bool {
-        let waiting = self.standing.synced && !self.requests.waiting.is_empty();
+        let first = self.requests.waiting.front();
+        let waiting = first.is_some_and(|(_, _, first)| self.may_run_synced(first));
         waiting || (self.may_kick() && !self.requests.kicks.is_empty())
     }
 
     /// Runs what may run by now. Each change makes the next one wait for another round.
     pub(super) fn run_requests<T: Table>(&mut self, table: &mut T) {
-        while self.standing.synced
+        while let Some((_, _, first)) = self.requests.waiting.front()
+            && self.may_run_synced(first)
             && let Some((_, ticket, request)) = self.requests.waiting.pop_front()
         {
+            self.end_patience();
             self.run(ticket, &request, table);
+        }
+        if self.standing.synced && !self.requests.waiting.is_empty() {
+            self.begin_further_rounds();
         }
         while self.may_kick()
             && let Some((ticket, request)) = self.requests.kicks.pop_front()

@@ -1,5 +1,7 @@
 //! Rounds of synchronisation (docs/protocol/ring.md, SYNC lines).
 
+use std::net::IpAddr;
+
 use super::{ConnId, Event, Now, Ring};
 use crate::core::members::{OwnRound, OwnSync, Parked, SyncVerdict};
 use crate::core::{Mono, Wall};
@@ -10,6 +12,29 @@ const RESEND: u64 = 5 * Mono::SECOND;
 /// The same between Homing directors, in the first seconds of a round: in a slow ring more would only be
 /// in each other's way.
 const RESEND_HOMING: u64 = 2 * Mono::SECOND;
+
+/// So long after a repair another one would say the same, behind lines that are still on their way: slow
+/// rings only became slower by it.
+const REPAIR_PAUSE: u64 = 5 * Mono::SECOND;
+/// The others may be at the round of a change for so long at most.
+const OTHERS_ROUNDS: u64 = 10 * Mono::SECOND;
+/// As many of our rounds, one after the other, and all rounds that others had begun before are over: the
+/// first one may be on its way before them, the second one comes behind.
+const FURTHER_ROUNDS: u8 = 2;
+/// What waits for further rounds waits no longer, whether one of them was lost or changes of others had
+/// them begin anew again and again.
+const FURTHER_LIMIT: u64 = 5 * Mono::SECOND;
+
+/// Rounds of a synced ring, for a change that must not cross the one before.
+#[derive(Clone, Copy, Debug)]
+struct Further {
+    /// Number of the SYNC that is under way.
+    seq: u32,
+    /// How many are to come home, this one included.
+    left: u8,
+    /// Changes of backends up to this one are then known to be over everywhere.
+    upto: u64,
+}
 
 /// This director's rounds.
 #[derive(Debug)]
@@ -34,6 +59,14 @@ pub(super) struct Round {
     pub changes: u64,
     /// `changes` when our SYNC was sent last.
     changes_sent: u64,
+    further: Option<Further>,
+    /// What waits for such rounds waits no longer than this.
+    patience: Option<Mono>,
+    /// When a repair last told our backends, and their hash.
+    repaired: Option<(Mono, u32)>,
+    /// Changes of backends up to this one are over everywhere
+    /// ([`crate::core::backends::Backends::changes`]).
+    over: u64,
 }
 
 impl Round {
@@ -51,7 +84,20 @@ impl Round {
             sent: None,
             changes: 0,
             changes_sent: 0,
+            further: None,
+            patience: None,
+            repaired: None,
+            over: 0,
         }
+    }
+
+    /// Whether rounds are under way although the ring is synced.
+    pub(super) fn has_further(&self) -> bool {
+        self.further.is_some()
+    }
+
+    pub(super) fn further_until(&self) -> Option<Mono> {
+        self.further.and(self.patience)
     }
 }
 
@@ -105,6 +151,7 @@ impl Ring {
 
     /// What our SYNC is about has changed.
     pub(super) fn next_round(&mut self) {
+        self.round.further = None;
         self.round.seq = self.round.seq.wrapping_add(1);
         self.round.since = self.round.seq;
     }
@@ -117,8 +164,67 @@ impl Ring {
         }
     }
 
+    /// Whether a change of this backend can cross no other one. Homing directors know by our SYNC what we
+    /// have seen; a Dovecot takes everything for crossing until its own round is home.
+    pub(super) fn may_change(&self, ip: IpAddr) -> bool {
+        let backend = self.director.backends().find(ip);
+        let is_over = backend.is_none_or(|backend| backend.changed <= self.round.over);
+        let in_ring = self.left.is_some() && self.right.is_some();
+        is_over
+            || !in_ring
+            || self.members.are_all_homing()
+            || self.now.mono.since(self.round.begun) >= OTHERS_ROUNDS
+            || self
+                .round
+                .patience
+                .is_some_and(|until| until <= self.now.mono)
+    }
+
+    /// Has the rounds of all others come to their ends.
+    pub(super) fn begin_further_rounds(&mut self) {
+        let until = self.now.mono.after(FURTHER_LIMIT);
+        self.round.patience.get_or_insert(until);
+        if self.round.further.is_none() {
+            self.send_further(FURTHER_ROUNDS, self.director.backends().changes());
+        }
+    }
+
+    fn send_further(&mut self, left: u8, upto: u64) {
+        self.round.seq = self.round.seq.wrapping_add(1);
+        self.round.further = Some(Further {
+            seq: self.round.seq,
+            left,
+            upto,
+        });
+        self.send_sync();
+        self.round.resend_at = None;
+    }
+
+    /// Our SYNC is home, with this number.
+    fn further_round_is_over(&mut self, seq: u32) {
+        let Some(further) = self.round.further.filter(|further| further.seq == seq) else {
+            return;
+        };
+        if further.left > 1 {
+            return self.send_further(further.left - 1, further.upto);
+        }
+        self.end_further_rounds();
+    }
+
+    /// The next one that waits for such rounds has its own time.
+    pub(super) fn end_patience(&mut self) {
+        self.round.patience = None;
+    }
+
+    pub(super) fn end_further_rounds(&mut self) {
+        if let Some(further) = self.round.further.take() {
+            self.round.over = further.upto;
+        }
+    }
+
     /// Both neighbours are there, one of them since now.
     pub(super) fn new_round(&mut self) {
+        self.round.repaired = None;
         self.next_round();
         self.round.begun = self.now.mono;
         self.become_unsynced();
@@ -204,6 +310,9 @@ impl Ring {
             return;
         };
         let verdict = member.receive_sync(&sync, hash, now);
+        if verdict == SyncVerdict::Forward && sync.hosts_hash == hash {
+            member.agreed = self.director.backends().changes();
+        }
         match verdict {
             SyncVerdict::Forward => self.forward_sync(Sync {
                 minor: sync.minor.min(MINOR),
@@ -211,8 +320,12 @@ impl Ring {
                 ..sync
             }),
             SyncVerdict::Repair => {
-                self.say(Event::Repair(sync.director));
-                self.tell_all_hosts();
+                let lately = |(at, told)| told == hash && self.now.mono.since(at) < REPAIR_PAUSE;
+                if !self.round.repaired.is_some_and(lately) {
+                    self.round.repaired = Some((self.now.mono, hash));
+                    self.say(Event::Repair(sync.director));
+                    self.tell_all_hosts();
+                }
             }
             SyncVerdict::Stale | SyncVerdict::TooOften | SyncVerdict::Differs => {}
         }
@@ -242,6 +355,7 @@ impl Ring {
                     self.round.took = self.now.mono.since(self.round.begun);
                     self.become_synced();
                 }
+                self.further_round_is_over(sync.seq);
             }
         }
     }

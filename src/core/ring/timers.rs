@@ -37,6 +37,7 @@ impl Ring {
             self.timers.reset,
             self.timers.drain,
             self.round.resend_at,
+            self.round.further_until(),
             self.weak.front().map(|&(at, _)| at),
             self.moves.next_deadline(),
             self.requests.next_deadline(),
@@ -81,6 +82,9 @@ impl Ring {
         }
         if over(self.round.resend_at) {
             self.resend_sync();
+        }
+        if over(self.round.further_until()) {
+            self.end_further_rounds();
         }
         self.give_up_confirmations(table);
         self.moves_tick(table);

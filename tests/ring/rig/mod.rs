@@ -8,6 +8,7 @@ mod complaints;
 mod door;
 mod load;
 mod member;
+mod orders;
 mod ring;
 mod view;
 

@@ -13,6 +13,7 @@ use super::complaints;
 use super::door::{Door, Outcome};
 use super::load::Load;
 use super::member::{Member, Wanted, kind};
+use super::orders::in_a_row;
 use super::view::{self, Expected};
 use crate::e2e::seat::Seat;
 use crate::e2e::{Director, DirectorKind, Site, StubAuth, now};
@@ -342,6 +343,15 @@ impl Ring {
         if let Change::Remove(address) = change {
             self.users.retain(|_, at| *at != address);
         }
+    }
+
+    /// Has one member give a backend one weight after the other, as fast as it takes them.
+    pub fn change_in_a_row(&mut self, number: usize, backend: Ipv4Addr, weights: &[u32]) {
+        let command = |weight: &u32| format!("HOST-UPDATE\t{backend}\t{weight}");
+        let commands: Vec<_> = weights.iter().map(command).collect();
+        in_a_row(&self.members[number].director().admin_socket(), &commands);
+        let last = weights.last().expect("a weight");
+        self.backends.apply(Change::Update(backend, *last));
     }
 
     /// Has a member move a user.

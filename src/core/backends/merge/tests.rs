@@ -31,7 +31,7 @@ fn down(line: HostLine<'_>, when: u64) -> HostLine<'_> {
 fn two() -> Backends {
     let mut backends = Backends::new();
     for last in [1, 10] {
-        backends.merge(&line(last, 100), true).unwrap();
+        backends.merge(&line(last, 100), true, 0).unwrap();
     }
     backends.all_synced();
     backends
@@ -59,14 +59,14 @@ fn a_new_backend_that_is_up_has_never_changed() {
         created: true,
         retired: None,
     };
-    assert_eq!(backends.merge(&new, true), Ok(created));
+    assert_eq!(backends.merge(&new, true, 0), Ok(created));
     let stored = backends.find(ip(1)).expect("known now");
     assert_eq!((stored.vhosts, stored.down), (0, false));
     assert_eq!(stored.last_updown_change, Wall(0), "T13");
     assert_eq!(stored.name.as_deref(), Some("mail1"));
     assert_eq!(backends.tag_name(stored.tag), b"east");
     assert!(stored.desynced);
-    backends.merge(&down(line(2, 7), 500), false).unwrap();
+    backends.merge(&down(line(2, 7), 500), false, 0).unwrap();
     let stored = backends.find(ip(2)).expect("known now");
     assert_eq!(stored.last_updown_change, Wall(500));
     assert!(stored.down && !stored.desynced, "nobody else to agree with");
@@ -80,7 +80,7 @@ fn recorded_a_line_that_says_nothing_new_goes_no_further() {
         name: Some("another"),
         ..line(1, 100)
     };
-    assert_eq!(backends.merge(&newer, true), Ok(Merged::Unchanged));
+    assert_eq!(backends.merge(&newer, true, 0), Ok(Merged::Unchanged));
     let stored = backends.find(ip(1)).expect("known");
     assert_eq!(stored.last_updown_change, Wall(0));
     assert!(stored.name.is_none() && !stored.desynced);
@@ -89,14 +89,35 @@ fn recorded_a_line_that_says_nothing_new_goes_no_further() {
 #[test]
 fn recorded_changes_that_cross_end_on_the_lower_weight() {
     let mut backends = two();
-    let first = backends.merge(&line(10, 7), true);
+    let first = backends.merge(&line(10, 7), true, 0);
     assert_eq!(first, Ok(changed(Teller::Origin)));
-    let crossing = backends.merge(&line(10, 20), true);
+    let crossing = backends.merge(&line(10, 20), true, 0);
     assert_eq!(crossing, Ok(changed(Teller::Ourselves)));
     assert_eq!(backends.find(ip(10)).expect("known").vhosts, 7);
     backends.all_synced();
-    let later = backends.merge(&line(10, 20), true);
+    let later = backends.merge(&line(10, 20), true, 0);
     assert_eq!(later, Ok(changed(Teller::Origin)));
+    assert_eq!(backends.find(ip(10)).expect("known").vhosts, 20);
+}
+
+#[test]
+fn a_change_by_who_knew_of_the_last_one_crosses_nothing() {
+    let mut backends = two();
+    backends.merge(&line(10, 7), true, 0).unwrap();
+    let before = backends.changes();
+    backends.merge(&line(10, 9), true, before).unwrap();
+    assert_eq!(backends.find(ip(10)).expect("known").vhosts, 9);
+    // That one was not agreed to.
+    let crossing = backends.merge(&line(10, 20), true, before);
+    assert_eq!(crossing, Ok(changed(Teller::Ourselves)));
+    assert_eq!(backends.find(ip(10)).expect("known").vhosts, 9);
+    let now = backends.changes();
+    let later = backends.merge(&line(10, 20), true, now);
+    assert_eq!(later, Ok(changed(Teller::Origin)));
+    assert_eq!(backends.find(ip(10)).expect("known").vhosts, 20);
+    backends.mark_ordered(ip(10), true);
+    let ours = backends.merge(&line(10, 30), true, now);
+    assert_eq!(ours, Ok(changed(Teller::Ourselves)));
     assert_eq!(backends.find(ip(10)).expect("known").vhosts, 20);
 }
 
@@ -104,12 +125,12 @@ fn recorded_changes_that_cross_end_on_the_lower_weight() {
 fn of_crossing_states_the_newer_wins_and_of_one_second_down() {
     for (when, is_down) in [(499, true), (500, true), (501, false)] {
         let mut backends = two();
-        backends.merge(&down(line(1, 100), 500), true).unwrap();
+        backends.merge(&down(line(1, 100), 500), true, 0).unwrap();
         let up = HostLine {
             changed: Wall(when),
             ..line(1, 100)
         };
-        let merged = backends.merge(&up, true);
+        let merged = backends.merge(&up, true, 0);
         assert_eq!(merged, Ok(changed(Teller::Ourselves)), "{when}");
         let stored = backends.find(ip(1)).expect("known");
         assert_eq!(stored.down, is_down, "{when}");
@@ -117,9 +138,9 @@ fn of_crossing_states_the_newer_wins_and_of_one_second_down() {
     }
     // In sync the line counts, and the time still never goes back.
     let mut backends = two();
-    backends.merge(&down(line(1, 100), 500), true).unwrap();
+    backends.merge(&down(line(1, 100), 500), true, 0).unwrap();
     backends.all_synced();
-    backends.merge(&line(1, 100), true).unwrap();
+    backends.merge(&line(1, 100), true, 0).unwrap();
     let stored = backends.find(ip(1)).expect("known");
     assert!(!stored.down && stored.last_updown_change == Wall(500));
 }
@@ -132,7 +153,7 @@ fn another_tag_forgets_the_users() {
         tag: b"east",
         ..line(1, 100)
     };
-    let merged = backends.merge(&tagged, true);
+    let merged = backends.merge(&tagged, true, 0);
     let retired = Merged::Changed {
         teller: Teller::Origin,
         created: false,
@@ -152,7 +173,7 @@ fn a_line_that_is_refused_changes_nothing() {
     let before = format!("{backends:?}");
     for vhosts in [super::super::MAX_VHOSTS + 1, u32::MAX] {
         for last in [1, 99] {
-            assert!(backends.merge(&line(last, vhosts), true).is_err());
+            assert!(backends.merge(&line(last, vhosts), true, 0).is_err());
             assert_eq!(format!("{backends:?}"), before);
         }
     }
@@ -163,7 +184,7 @@ fn a_line_that_is_refused_changes_nothing() {
             ..line(last, 100)
         };
         let refused = BackendError::NamesTooLong(ip(last));
-        assert_eq!(backends.merge(&long, true), Err(refused));
+        assert_eq!(backends.merge(&long, true, 0), Err(refused));
         assert_eq!(format!("{backends:?}"), before);
     }
 }
@@ -210,7 +231,7 @@ proptest! {
         for (line, synced) in lines {
             let before = backends.hosts_hash();
             let stamp = backends.find(line.ip).map(|backend| backend.last_updown_change);
-            let merged = backends.merge(&line, true).unwrap();
+            let merged = backends.merge(&line, true, 0).unwrap();
             let stored = backends.find(line.ip).expect("known now");
             prop_assert!(stamp.is_none_or(|stamp| stored.last_updown_change >= stamp));
             if merged == Merged::Unchanged {
@@ -229,8 +250,8 @@ proptest! {
     fn crossing_weights_agree(a in 0u32..200, b in 0u32..200) {
         let hear = |first: u32, second: u32| {
             let mut backends = two();
-            backends.merge(&line(1, first), true).unwrap();
-            backends.merge(&line(1, second), true).unwrap();
+            backends.merge(&line(1, first), true, 0).unwrap();
+            backends.merge(&line(1, second), true, 0).unwrap();
             backends.hosts_hash()
         };
         prop_assume!(a != 100 && b != 100);

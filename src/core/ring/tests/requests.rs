@@ -518,3 +518,52 @@ fn in_a_real_ring_a_storm_of_changes_is_answered_and_reaches_all() {
         assert!(new.map(|it| it.vhosts).eq(1..=9), "{node}");
     }
 }
+
+#[test]
+fn among_dovecots_a_second_change_waits_for_the_rounds_of_the_others() {
+    let (mut s, left, right) = between();
+    let weight = |s: &Scripted| s.ring.backends().find(backend(1)).unwrap().vhosts;
+    s.ask(1, &order(set(1, None, Some(13))));
+    s.round(left, right);
+    s.ask(2, &order(set(1, None, Some(16))));
+    // Two rounds of a synced ring, then the change's own.
+    for _ in 0..2 {
+        assert!(s.synced());
+        assert_eq!(weight(&s), 13);
+        s.round_begun(left, right);
+    }
+    assert_eq!(weight(&s), 16);
+    s.round(left, right);
+    assert_eq!(s.answered_to(), [(1, Answer::Done), (2, Answer::Done)]);
+    // Another backend's does not wait, nor does one that has been quiet.
+    s.ask(3, &order(set(2, None, Some(20))));
+    s.round(left, right);
+    s.pass(10);
+    s.ask(4, &order(set(1, None, Some(30))));
+    assert_eq!(weight(&s), 30);
+    s.round(left, right);
+    // A round that does not come home is not waited for.
+    s.ask(5, &order(set(1, None, Some(31))));
+    s.pass_ms(4_999);
+    assert_eq!(weight(&s), 30);
+    s.pass_ms(1);
+    assert_eq!(weight(&s), 31);
+}
+
+#[test]
+fn of_changes_in_a_row_the_last_one_counts() {
+    for plain in [false, true] {
+        let mut world = World::new(3, 3);
+        world.plain = plain;
+        (0..3).for_each(|node| world.start(node));
+        world.settle();
+        for (ticket, vhosts) in [13, 16, 19].into_iter().enumerate() {
+            world.request(0, ticket as u64, &order(set(1, None, Some(vhosts))));
+        }
+        world.pass(20);
+        assert_eq!(world.nodes[0].answers.len(), 3);
+        for node in &world.nodes {
+            assert_eq!(node.ring.backends().find(backend(1)).unwrap().vhosts, 19);
+        }
+    }
+}

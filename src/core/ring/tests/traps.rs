@@ -327,6 +327,11 @@ fn t21_every_difference_is_repaired_by_the_director_that_sees_it() {
         }
         assert_eq!(s.told(left).len(), 3, "all hosts, for {n}");
         assert_eq!(s.told(right).len(), 3);
+        // The same again would only be behind these lines; later they may have been lost.
+        let again = naming("SYNC", n) + &format!("\t8\t9\t{}\t4711", s.clock());
+        s.say(conn, &again);
+        assert_eq!(s.told(left), NONE);
+        s.pass(5);
     }
     // A repair that says nothing new ends here.
     s.say(left, &from("HOST", 31, 1, "10.0.0.1\t100\t\tU0\t"));

@@ -239,3 +239,27 @@ fn one_batch_of_lines_has_one_sync_behind_all_that_it_caused() {
     assert_eq!(lines.len(), 6);
     assert!(lines[5].starts_with("SYNC\t127.77.0.32\t"));
 }
+
+#[test]
+fn who_has_agreed_changes_a_host_again_although_our_round_is_under_way() {
+    let (mut s, left, _) = between();
+    let weight = |s: &Scripted| s.ring.backends().find(backend(1)).unwrap().vhosts;
+    let host = |n, seq, vhosts| from("HOST", n, seq, &format!("10.0.0.1\t{vhosts}\t\tU0\t"));
+    s.say(left, &host(31, 1, 13));
+    let agrees = sync(&s, 31, 7, 0);
+    s.say(left, &agrees);
+    s.say(left, &host(31, 2, 16));
+    assert!(!s.synced());
+    assert_eq!(weight(&s), 16);
+    // It has not seen that we have this one; nor has anybody else.
+    s.say(left, &host(31, 3, 19));
+    assert_eq!(weight(&s), 16);
+    s.say(left, &host(33, 1, 20));
+    assert_eq!(weight(&s), 16);
+    // Who starts again knows nothing.
+    let agrees = sync(&s, 31, 8, 0);
+    s.say(left, &agrees);
+    s.say(left, &naming("DIRECTOR", 31));
+    s.say(left, &host(31, 1, 21));
+    assert_eq!(weight(&s), 16);
+}
