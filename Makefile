@@ -17,10 +17,12 @@ all:
 test:
 	sh tests/setup.sh
 	$(CARGO) test --workspace -- --test-threads=$(THREADS)
+	$(CARGO) test --profile sim --test sim -- --test-threads=$(THREADS)
 
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --test sim -- -D warnings
 	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
 	$(CARGO) clippy --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz-lint -- -D warnings
 
