@@ -184,7 +184,9 @@ impl World {
         }
         let half = u64::from(self.options.expire_secs) * SECOND / 2;
         // Clocks that were set back keep users that the others have forgotten: there is no bound.
-        let users = self.users_disagree().filter(|_| self.skewed == 0);
+        // A director whose table was full never took in what the others know.
+        let is_asked = self.skewed == 0 && self.options.user_limit > self.users.len() as u64;
+        let users = self.users_disagree().filter(|_| is_asked);
         if users.is_none() && self.stats.agreed_users.is_none() && took > 20 * SECOND {
             self.stats.agreed_users = Some(took);
         }

@@ -32,7 +32,6 @@ fn users_that_nobody_is_told_of_are_found() {
 #[test]
 fn bugs_of_the_ring_are_found() {
     assert_found(&[
-        (Bug::NoUsersForJoiner, 272),
         (Bug::NoConflictKick, 438),
         (Bug::JoinerWins, 382),
         (Bug::NoPings, 0),

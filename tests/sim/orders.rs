@@ -61,7 +61,7 @@ impl World {
         // surprise by having waited for that: S1 is excused from then on.
         let forces = matches!(
             order,
-            Order::Remove(_) | Order::ForgetUsers(_) | Order::Move(..)
+            Order::Remove(_) | Order::ForgetUsers(_) | Order::Move(..) | Order::RemoveDirector(_)
         );
         let at = self.nodes[n].at(n);
         let waits = !synced || self.asked.values().any(|asked| asked.at == at);
