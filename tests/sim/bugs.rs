@@ -8,8 +8,6 @@ use crate::rng::Rng;
 pub enum Bug {
     /// Nobody is told of users.
     UsersUntold,
-    /// A director that joins is not told of users that are there.
-    NoUsersForJoiner,
     /// Sessions on the losing backend of a conflict live on (2014).
     NoConflictKick,
     /// A restarted director's list wins over the ring's (2010).
@@ -56,7 +54,6 @@ impl Bug {
     fn drops(self, word: &[u8], rng: &mut Rng) -> bool {
         match self {
             Bug::UsersUntold => [b"USER".as_slice(), b"U", b"UU"].contains(&word),
-            Bug::NoUsersForJoiner => word == b"U" || word == b"UU" || word == b"ASK",
             Bug::NoConflictKick => word == b"USER-KICK-HASH",
             Bug::NoPings => word == b"PING",
             Bug::SyncOnce => word == b"SYNC" && rng.percent(90),
