@@ -1,4 +1,5 @@
-//! The compositions.
+//! The compositions. Rings of Dovecot alone are controls where members only start or wait; changes and outages are
+//! not theirs to survive: of changes ordered in a row, or under load, they lose some (docs/protocol/ring.md).
 
 /// Makes a `#[test]` of `body` for each composition, e.g. `hdd: Homing first, then two Dovecots`.
 macro_rules! for_each_ring {

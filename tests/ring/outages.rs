@@ -9,17 +9,17 @@ use crate::rig::{Ring, RingSpec, backend};
 for_each_ring!(
     a_killed_member_comes_back_under_load,
     super::killed,
-    [ddd "DDD", hdd "HDD", hhd "HHD", hhh "HHH"]
+    [hdd "HDD", hhd "HHD", hhh "HHH"]
 );
 for_each_ring!(
     a_stopped_member_comes_back_under_load,
     super::stopped,
-    [ddd "DDD", hdd "HDD", hhd "HHD", hhh "HHH"]
+    [hdd "HDD", hhd "HHD", hhh "HHH"]
 );
 for_each_ring!(
     a_silent_member_is_left_out_and_comes_back,
     super::silent,
-    [ddd "DDD", hdd "HDD", hhd "HHD", hhh "HHH"]
+    [hdd "HDD", hhd "HHD", hhh "HHH"]
 );
 
 for_each_ring!(
