@@ -173,7 +173,7 @@ impl Keeper {
         }
     }
 
-    /// Has everything unlinked that the keeper made and waits for its end, at most ten seconds.
+    /// Has everything unlinked that the keeper made and waits for that, at most ten seconds.
     /// Established connections and descriptors already received stay as they are.
     pub fn stop(mut self) {
         self.end();
@@ -183,16 +183,21 @@ impl Keeper {
         let Some(socket) = self.socket.take() else {
             return;
         };
-        // Closing alone would not do while somebody still waits on a duplicate. It can only fail
-        // because the keeper is gone already.
-        let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
-        drop(socket);
+        // Closing would not do while somebody still waits on a duplicate. It can only fail because the
+        // keeper is gone already.
+        let _ = shutdown(socket.as_raw_fd(), Shutdown::Write);
         for _ in 0..STOP_TRIES {
-            match self.child.try_wait() {
-                Ok(None) => std::thread::sleep(STOP_PAUSE),
-                _ => return,
+            let is_done = match messages::receive(socket.as_fd()) {
+                Ok((bytes, _)) => bytes.is_empty(),
+                Err(errno) => !matches!(errno, Errno::EAGAIN | Errno::EINTR),
+            };
+            if is_done || !matches!(self.child.try_wait(), Ok(None)) {
+                break;
             }
+            std::thread::sleep(STOP_PAUSE);
         }
+        // Whoever waits for it otherwise gets it when this process ends.
+        let _ = self.child.try_wait();
     }
 }
 

@@ -1,12 +1,13 @@
 //! The keeper process: one thread, one poll loop, a bounded list.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{Shutdown, shutdown};
 
 use super::messages::{DONE, decode_listeners, encode_made, encode_problem, receive, send};
 use super::watch::Watch;
@@ -38,8 +39,13 @@ pub fn run() -> ExitCode {
         return ExitCode::from(Exit::Environment.code());
     }
     let mut slots: Vec<Slot> = listeners.into_iter().map(Slot::new).collect();
-    serve(main, &mut slots);
+    // Without inotify (no instances left) the slow poll alone does it, a second later.
+    let mut watch = Watch::new().ok();
+    serve(main, &mut slots, &mut watch);
     remove(slots);
+    // The main process waits for this, and not for our end: on a busy machine the kernel takes seconds to
+    // close an inotify instance.
+    let _ = shutdown(main.as_raw_fd(), Shutdown::Both);
     ExitCode::SUCCESS
 }
 
@@ -112,12 +118,10 @@ impl Slot {
 }
 
 /// Runs until the main process is gone.
-fn serve(main: BorrowedFd<'_>, slots: &mut [Slot]) {
-    // Without inotify (no instances left) the slow poll alone does it, a second later.
-    let mut watch = Watch::new().ok();
+fn serve(main: BorrowedFd<'_>, slots: &mut [Slot], watch: &mut Option<Watch>) {
     let mut first = true;
     loop {
-        if let Some(watch) = &mut watch {
+        if let Some(watch) = watch {
             // Before looking, so that a change after the look is seen.
             watch.cover(slots.iter().map(|slot| &slot.listener.place));
         }
@@ -129,7 +133,7 @@ fn serve(main: BorrowedFd<'_>, slots: &mut [Slot]) {
         if !wait(main, watch.as_ref()) {
             return;
         }
-        if let Some(watch) = &watch {
+        if let Some(watch) = watch {
             watch.drain();
         }
     }
