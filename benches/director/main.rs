@@ -5,6 +5,7 @@
 //! | `hash` | user name to user hash |
 //! | `lookup` | the shared user table, alone and with two threads |
 //! | `rewrite` | one reply of auth from bytes to bytes, and the tap on requests |
+//! | `ring` | the machines of a ring of three directors |
 //! | `snapshot` | reading and publishing what all cores share |
 //!
 //! Short by default, so that all groups take a minute; `-- --measurement-time 10` for figures to
@@ -17,6 +18,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 mod hash;
 mod lookup;
 mod rewrite;
+mod ring;
 mod snapshot;
 mod world;
 
@@ -30,6 +32,6 @@ fn short() -> Criterion {
 criterion_group! {
     name = director;
     config = short();
-    targets = hash::bench, rewrite::bench, snapshot::bench, lookup::bench
+    targets = hash::bench, rewrite::bench, snapshot::bench, lookup::bench, ring::bench
 }
 criterion_main!(director);
