@@ -63,6 +63,22 @@ pub fn left_out(suppressed: u64) -> String {
     }
 }
 
+/// Logs a line of one of the core's levels, and the number of lines left out before it. A macro, so that
+/// the line belongs to the module that says it.
+macro_rules! say {
+    ($level:expr, $text:expr, $more:expr) => {{
+        use $crate::core::ring::Level;
+        let (text, more) = (&$text, $crate::shell::log_limit::left_out($more));
+        match $level {
+            Level::Error => tracing::error!("{text}{more}"),
+            Level::Warning => tracing::warn!("{text}{more}"),
+            Level::Info => tracing::info!("{text}{more}"),
+            Level::Debug => tracing::debug!("{text}{more}"),
+        }
+    }};
+}
+pub(super) use say;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded}
 
 use super::clock;
 use super::directory::Directory;
-use super::log_limit::{LogLimit, left_out};
+use super::log_limit::{LogLimit, say};
 use super::mailbox::Mailbox;
 use super::ring_io::serve::Message;
 use crate::core::Mono;
@@ -226,13 +226,7 @@ impl Worker {
         let Some(more) = self.log.allow(now) else {
             return;
         };
-        let more = left_out(more);
-        match level {
-            Level::Error => tracing::error!("{text}{more}"),
-            Level::Warning => tracing::warn!("{text}{more}"),
-            Level::Info => tracing::info!("{text}{more}"),
-            Level::Debug => tracing::debug!("{text}{more}"),
-        }
+        say!(level, text, more);
     }
 
     /// `None`: the ring's thread does not answer.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::core::Mono;
 use crate::core::ring::{Event, Level};
-use crate::shell::log_limit::{LogLimit, left_out};
+use crate::shell::log_limit::{LogLimit, say};
 
 /// The limits by cause.
 #[derive(Debug, Default)]
@@ -30,12 +30,6 @@ impl Log {
             return;
         };
         let text = text();
-        let more = left_out(more);
-        match level {
-            Level::Error => tracing::error!("{text}{more}"),
-            Level::Warning => tracing::warn!("{text}{more}"),
-            Level::Info => tracing::info!("{text}{more}"),
-            Level::Debug => tracing::debug!("{text}{more}"),
-        }
+        say!(level, text, more);
     }
 }

@@ -15,7 +15,7 @@ use crate::settings::KickService;
 use crate::shell::clock;
 use crate::shell::epoll::{Epoll, Events, Interest};
 use crate::shell::io::{Backlog, Read, UnixAddress, receive};
-use crate::shell::log_limit::{LogLimit, left_out};
+use crate::shell::log_limit::{LogLimit, say};
 use crate::shell::mailbox::Mailbox;
 
 const MAIL: u64 = 0;
@@ -315,13 +315,7 @@ impl Thread {
         let Some(more) = limit.allow(clock::mono()) else {
             return;
         };
-        let more = left_out(more);
-        match level {
-            Level::Error => tracing::error!("{text}{more}"),
-            Level::Warning => tracing::warn!("{text}{more}"),
-            Level::Info => tracing::info!("{text}{more}"),
-            Level::Debug => tracing::debug!("{text}{more}"),
-        }
+        say!(level, text, more);
     }
 }
 
