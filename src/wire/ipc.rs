@@ -100,6 +100,14 @@ impl Reply<'_> {
     }
 }
 
+/// Whether the error of a reply is that a login process ended before it answered, which the error of the
+/// read or write that found out may follow (docs/protocol/kicks.md, ipc). Its sessions ended with it.
+#[must_use]
+pub fn process_has_ended(error: &[u8]) -> bool {
+    const GONE: &[u8] = b" server connection: Connection closed";
+    error.windows(GONE.len()).any(|part| part == GONE)
+}
+
 /// A session of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session<'a> {

@@ -5,13 +5,10 @@ use std::collections::VecDeque;
 use super::{Common, KickId, Output, REPLY_LIMIT, Sent};
 use crate::core::Mono;
 use crate::core::ring::{Kick, Level};
-use crate::wire::ipc::{Command, Reply};
+use crate::wire::ipc::{Command, Reply, process_has_ended};
 
 /// Commands sent and not answered. More would wait in ipc, which works on one at a time.
 const PIPELINE: usize = 64;
-
-/// What ipc says of a login process that ends before it has answered.
-const GONE: &[u8] = b" server connection: Connection closed";
 
 #[derive(Debug, Default)]
 pub(super) struct Ipc {
@@ -79,7 +76,7 @@ impl Ipc {
         };
         match reply {
             // Its sessions have ended with it (docs/protocol/kicks.md, ipc).
-            Reply::Failed(error) if error.ends_with(GONE) => {
+            Reply::Failed(error) if process_has_ended(error) => {
                 if !sent.aborted {
                     common.over(sent.id);
                 }

@@ -105,8 +105,12 @@ fn a_login_process_that_ends_before_it_answers_has_no_sessions_left() {
     let mut rig = Rig::new();
     rig.order(1, moved(7));
     rig.feed(Input::Connected(Service::Ipc));
+    rig.order(2, moved(8));
     let gone = "-IPC: 'proxy' PID 13 server connection: Connection closed\n";
     assert_eq!(rig.said(gone), [Did::Over(1)]);
+    let reset = "-IPC: 'proxy' PID 14 server connection: Connection closed: read(size=8135) failed: \
+                 Connection reset by peer\n";
+    assert_eq!(rig.said(reset), [Did::Over(2)]);
     assert_eq!(rig.machine.counts().failed, 0);
 }
 

@@ -94,6 +94,7 @@ fn of_ipc(mut stream: UnixStream, until: Mono, learnt: &mut Vec<Learnt>) -> io::
                 Ok(false)
             }
             Ok(ipc::Reply::Done(_)) => Ok(true),
+            Ok(ipc::Reply::Failed(error)) if ipc::process_has_ended(error) => Ok(true),
             Ok(ipc::Reply::Failed(error)) => Err(String::from_utf8_lossy(error).into_owned()),
             Err(error) => Err(error.to_string()),
         },
