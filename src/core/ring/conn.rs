@@ -148,6 +148,11 @@ impl Conn {
         !matches!(self.stage, Stage::Version | Stage::Me)
     }
 
+    /// Its lines are followed: it was not told to leave, and is not about to begin TLS.
+    pub(super) fn is_heard(&self) -> bool {
+        self.leaves_by.is_none() && !self.securing
+    }
+
     pub(super) fn is_dialler(&self) -> bool {
         self.role == Role::Dialler
     }

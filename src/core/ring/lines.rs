@@ -1,11 +1,12 @@
 //! Which line does what (docs/protocol/ring.md, commands).
 
 use super::event::Level;
+use super::users::Ahead;
 use super::{ConnId, Event, Kick, Ring, Table};
 use crate::core::UserHash;
 use crate::core::members::{Seen, TooManyMembers};
 use crate::wire::ring::{
-    Command, DirectorId, Load, MAX_LINE, Order, Origin, Received, RingError, Verdict, parse,
+    Command, DirectorId, Line, Load, MAX_LINE, Order, Origin, Received, RingError, Verdict, parse,
 };
 
 impl Ring {
@@ -24,7 +25,10 @@ impl Ring {
         }
         let mut splitter = std::mem::take(&mut conn.splitter);
         self.round.frozen = true;
-        let fed = splitter.feed(bytes, MAX_LINE + 1, |line| self.line(id, line, table));
+        let mut ahead = Ahead::default();
+        let each = |line: &[u8]| self.line(id, line, &mut ahead, table);
+        let fed = splitter.feed(bytes, MAX_LINE + 1, each);
+        self.users_received(id, &mut ahead, table);
         if fed.is_err() {
             self.refuse(id, &RingError::TooLong);
         }
@@ -34,21 +38,31 @@ impl Ring {
         }
     }
 
-    fn line<T: Table>(&mut self, id: ConnId, line: &[u8], table: &mut T) {
+    fn line<T: Table>(&mut self, id: ConnId, line: &[u8], ahead: &mut Ahead, table: &mut T) {
         // Closed by a line before this one, told to leave since, or about to begin TLS.
-        let Some(conn) = self
-            .conns
-            .get_mut(id)
-            .filter(|conn| conn.leaves_by.is_none() && !conn.securing)
-        else {
+        let Some(conn) = self.conns.get(id).filter(|conn| conn.is_heard()) else {
             return;
         };
-        match parse(line, conn.context()) {
-            Ok(crate::wire::ring::Line::Command(command)) => {
+        let line = parse(line, conn.context());
+        if let Ok(Line::Command(Command::User { hash, host, time })) = line {
+            self.user_read(ahead, (hash, host), time);
+            if ahead.is_full() {
+                self.users_received(id, ahead, table);
+            }
+            return;
+        }
+        if !ahead.is_empty() {
+            self.users_received(id, ahead, table);
+        }
+        let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.is_heard()) else {
+            return;
+        };
+        match line {
+            Ok(Line::Command(command)) => {
                 conn.stage = conn.stage.after(&command);
                 self.command(id, &command, table);
             }
-            Ok(crate::wire::ring::Line::Received(received)) => {
+            Ok(Line::Received(received)) => {
                 if let Err(error) = self.order_received(id, &received, table) {
                     self.refuse(id, &error);
                 }
@@ -90,10 +104,8 @@ impl Ring {
             Command::Director(named) => self.director_received(id, *named),
             Command::DirectorRemove(named) => self.removal_received(id, *named),
             Command::Sync(sync) => self.sync_received(*sync),
-            Command::User { hash, host, time } => {
-                self.user_received(id, *hash, *host, *time, table);
-            }
             Command::UserKilled(hash) => self.killed_received(UserHash(hash.get()), table),
+            Command::User { .. } => unreachable!("several are followed together"),
             Command::Order(..) => unreachable!("orders come with their origin read first"),
         }
     }

@@ -204,6 +204,9 @@ pub trait Table {
     /// Does something to one shard, which nobody else touches meanwhile.
     fn with<R>(&mut self, shard: usize, action: impl FnOnce(&mut Shard) -> R) -> R;
 
+    /// These users are looked at next: a table that is larger than the caches can begin to fetch them.
+    fn fetch(&self, _users: impl Iterator<Item = UserKey> + Clone) {}
+
     /// Whether a user that others tell of may be taken in.
     ///
     /// # Errors

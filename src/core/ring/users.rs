@@ -8,13 +8,17 @@ use crate::core::members::Seen;
 use crate::core::users::{
     Announce, Audience, Entry, Heard, Hearing, Outcome, Tell, WeakCopy, shard_of,
 };
-use crate::core::{Mono, UserHash, UserKey, Wall};
+use crate::core::{BackendSlot, Mono, UserHash, UserKey, Wall};
 use crate::wire::ring::{Command, DirectorId, HandUser, HandUsers, Hash, Order, Origin};
 
 /// A confirmation that has not come back by then will not.
 const WEAK_LIMIT: u64 = 30 * Mono::SECOND;
 
-/// A line about a user, before its host is known to be one of ours.
+/// USER lines of which a batch is made, so that the memory of one is fetched while others are looked
+/// at: what they cost is mostly the wait for it.
+const AHEAD: usize = 16;
+
+/// A line about a user.
 struct Said {
     hash: Hash,
     host: IpAddr,
@@ -22,15 +26,34 @@ struct Said {
     weak: bool,
 }
 
+/// A line about a user whose host is one of ours.
+struct Placed {
+    said: Said,
+    key: UserKey,
+    slot: BackendSlot,
+}
+
+/// USER lines that were read and not followed yet.
+#[derive(Default)]
+pub(super) struct Ahead(Vec<Placed>);
+
+impl Ahead {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= AHEAD
+    }
+}
+
 impl Ring {
-    /// USER.
-    pub(super) fn user_received<T: Table>(
-        &mut self,
-        id: ConnId,
-        hash: Hash,
-        host: IpAddr,
+    /// USER: it is followed by [`Ring::users_received`].
+    pub(super) fn user_read(
+        &self,
+        ahead: &mut Ahead,
+        (hash, host): (Hash, IpAddr),
         time: Option<u64>,
-        table: &mut T,
     ) {
         let said = Said {
             hash,
@@ -38,12 +61,23 @@ impl Ring {
             stamp: time.map(Wall),
             weak: false,
         };
+        ahead.0.extend(self.place(said));
+    }
+
+    /// The USER lines that were read. No line between them may be left for later.
+    pub(super) fn users_received<T: Table>(
+        &mut self,
+        id: ConnId,
+        ahead: &mut Ahead,
+        table: &mut T,
+    ) {
         let sender = self.conns.director(id);
-        let Some(hearing) = self.hear(&said, sender, table) else {
-            return;
-        };
-        if let (Tell::User(audience), Some(entry)) = (hearing.after_user(), hearing.stored) {
-            self.tell_user(&entry, except(audience, sender));
+        table.fetch(ahead.0.iter().map(|placed| placed.key));
+        for placed in ahead.0.drain(..) {
+            let hearing = self.hear_placed(&placed, sender, table);
+            if let (Tell::User(audience), Some(entry)) = (hearing.after_user(), hearing.stored) {
+                self.tell_user(&entry, except(audience, sender));
+            }
         }
     }
 
@@ -57,7 +91,7 @@ impl Ring {
         };
         self.count_users(id, 1);
         let sender = self.conns.director(id);
-        self.hear(&said, sender, table);
+        self.hear(said, sender, table);
     }
 
     fn count_users(&mut self, id: ConnId, users: usize) {
@@ -75,15 +109,18 @@ impl Ring {
     ) {
         self.count_users(id, users.len());
         let sender = self.conns.director(id);
-        for (hash, time) in users.iter() {
-            let said = Said {
-                hash,
-                host: users.host,
-                stamp: Some(Wall(time.into())),
-                weak: false,
-            };
-            if self.hear(&said, sender, table).is_none() {
-                return;
+        let said = |(hash, time): (Hash, u32)| Said {
+            hash,
+            host: users.host,
+            stamp: Some(Wall(time.into())),
+            weak: false,
+        };
+        let users = users.iter().filter_map(|user| self.place(said(user)));
+        let users: Vec<Placed> = users.collect();
+        for batch in users.chunks(AHEAD) {
+            table.fetch(batch.iter().map(|placed| placed.key));
+            for placed in batch {
+                self.hear_placed(placed, sender, table);
             }
         }
     }
@@ -105,7 +142,7 @@ impl Ring {
             weak: copy.is_weak(),
         };
         let sender = self.conns.director(id);
-        let Some(hearing) = self.hear(&said, sender, table) else {
+        let Some(hearing) = self.hear(said, sender, table) else {
             return;
         };
         match (hearing.after_weak(copy), hearing.stored) {
@@ -159,23 +196,40 @@ impl Ring {
         self.broadcast(&command, except);
     }
 
-    /// Takes what is said of a user; `None`: of an unknown host, which is ignored.
-    fn hear<T: Table>(
-        &mut self,
-        said: &Said,
-        sender: Option<DirectorId>,
-        table: &mut T,
-    ) -> Option<Hearing> {
-        self.refresh(table);
+    /// `None`: of an unknown host, which is ignored.
+    fn place(&self, said: Said) -> Option<Placed> {
         let backend = self.director.backends().find(said.host)?;
         let key = UserKey {
             tag: backend.tag,
             hash: UserHash(said.hash.get()),
         };
         let slot = backend.slot;
+        Some(Placed { said, key, slot })
+    }
+
+    /// Takes what is said of a user; `None`: of an unknown host, which is ignored.
+    fn hear<T: Table>(
+        &mut self,
+        said: Said,
+        sender: Option<DirectorId>,
+        table: &mut T,
+    ) -> Option<Hearing> {
+        let placed = self.place(said)?;
+        Some(self.hear_placed(&placed, sender, table))
+    }
+
+    fn hear_placed<T: Table>(
+        &mut self,
+        placed: &Placed,
+        sender: Option<DirectorId>,
+        table: &mut T,
+    ) -> Hearing {
+        self.refresh(table);
+        let Placed { said, key, slot } = placed;
+        let key = *key;
         let heard = Heard {
             key,
-            backend: slot,
+            backend: *slot,
             stamp: said.stamp,
             weak: said.weak,
             late: self.moves.has_settled(key, self.now.mono),
@@ -196,11 +250,11 @@ impl Ring {
         if weak && hearing.outcome == Outcome::Changed {
             self.await_confirmation(key);
         }
-        Some(hearing)
+        hearing
     }
 
     /// Two directors had placed a user differently: its sessions end everywhere but at the winner.
-    fn two_backends(&mut self, said: &Said, winner: crate::core::BackendSlot) {
+    fn two_backends(&mut self, said: &Said, winner: BackendSlot) {
         let Some(winner) = self.snapshot.backend(winner).map(|backend| backend.ip) else {
             return;
         };

@@ -76,6 +76,15 @@ impl Table for SharedTable {
         self.directory.with_shard(shard, action)
     }
 
+    fn fetch(&self, users: impl Iterator<Item = UserKey> + Clone) {
+        for user in users.clone() {
+            self.directory.fetch_shard(user.hash);
+        }
+        for user in users {
+            self.directory.fetch_entry(user);
+        }
+    }
+
     fn room(&self) -> Result<(), Refusal> {
         self.directory.room()
     }

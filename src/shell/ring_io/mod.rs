@@ -72,8 +72,8 @@ const NOTES_PER_WRITE: usize = 512;
 /// on adds as much again: less than a login takes, and than a busy director of Dovecot's, whose one
 /// thread relays lookups too. Meanwhile another director would place the user by the same hash ring.
 /// A lookup waits for the ring only while its user is moved or confirmed, or while this director is
-/// joining, and then for more than that. Five milliseconds would save another fifth (tuning.md).
-const TURN_PAUSE: u64 = 2_000_000;
+/// joining, and then for more than that (tuning.md).
+const TURN_PAUSE: u64 = 5_000_000;
 /// Shards that lost notes and are looked through in one turn. Each may hold ten thousand users, so
 /// that all 1024 take some tenths of a second, during which connections are served.
 const LOST_PER_TURN: usize = 16;
