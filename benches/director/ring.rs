@@ -112,9 +112,9 @@ impl Three {
             assert!(login.is_some_and(|login| login.removed == 0));
         }
         let notes = Arc::clone(directory.notes());
-        notes.drain(usize::MAX, |key| {
-            self.nodes[0].driver.handle(Input::Note(key), self.now);
-        });
+        let mut keys = Vec::new();
+        notes.drain(usize::MAX, |key| keys.push(key));
+        self.input(0, Input::Notes(&keys));
         self.settle();
     }
 

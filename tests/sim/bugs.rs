@@ -53,7 +53,7 @@ impl Bug {
 
     fn drops(self, word: &[u8], rng: &mut Rng) -> bool {
         match self {
-            Bug::UsersUntold => [b"USER".as_slice(), b"U", b"UU"].contains(&word),
+            Bug::UsersUntold => [b"USER".as_slice(), b"USERS", b"U", b"UU"].contains(&word),
             Bug::NoConflictKick => word == b"USER-KICK-HASH",
             Bug::NoPings => word == b"PING",
             Bug::SyncOnce => word == b"SYNC" && rng.percent(90),

@@ -142,10 +142,9 @@ impl World {
             return;
         };
         process.draining = false;
-        while let Some(process) = self.nodes[n].process.as_mut()
-            && let Some(key) = process.notes.pop_front()
-        {
-            self.feed(n, Input::Note(key));
+        let keys = Vec::from(std::mem::take(&mut process.notes));
+        if !keys.is_empty() {
+            self.feed(n, Input::Notes(&keys));
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::ConnId;
 use super::report::Tally;
+use super::told::Told;
 use crate::core::{Mono, Wall};
 use crate::wire::line::Splitter;
 use crate::wire::ring::{Command, Context, DirectorId, DoesNotFit, Role, Stage, Versions};
@@ -158,7 +159,7 @@ impl Conn {
     }
 
     /// Whether a command may be written: the peer understands it, and has our first lines.
-    fn takes(&self, min_minor: u32, min_homing: u32) -> bool {
+    pub(super) fn takes(&self, min_minor: u32, min_homing: u32) -> bool {
         let understood = self.peer_minor >= min_minor && self.homing >= min_homing;
         self.connected && self.greeted && understood
     }
@@ -303,6 +304,8 @@ pub(super) struct Conns {
     pub map: BTreeMap<ConnId, Conn>,
     /// The line that is being told to many.
     line: Vec<u8>,
+    /// Users that wait to be told of. Nothing is written before they are.
+    pub(super) told: Told,
 }
 
 impl Conns {
@@ -327,6 +330,7 @@ impl Conns {
 
     /// Writes a line to one connection.
     pub(super) fn send(&mut self, id: ConnId, command: &Command<'_>, ring: u32) {
+        self.tell_news(ring);
         if let Some(conn) = self.map.get_mut(&id) {
             let written = conn.write(command, ring);
             debug_assert!(written.is_ok(), "lines of our own fit");
@@ -341,12 +345,23 @@ impl Conns {
         except: Option<DirectorId>,
         ring: u32,
     ) {
+        self.tell_news(ring);
+        let spared = |conn: &Conn| except.is_some() && conn.director == except;
+        self.write_to(|conn| !spared(conn), command, ring);
+    }
+
+    /// Writes a line to all that are wanted and understand it.
+    pub(super) fn write_to(
+        &mut self,
+        wanted: impl Fn(&Conn) -> bool,
+        command: &Command<'_>,
+        ring: u32,
+    ) {
         let (min_minor, min_homing) = (command.min_minor(), command.min_homing());
         // Nearly always all peers have the same version, and so the same line.
         let mut written_for: Option<u32> = None;
         for conn in self.map.values_mut() {
-            let spared = except.is_some() && conn.director == except;
-            if spared || !conn.takes(min_minor, min_homing) {
+            if !conn.takes(min_minor, min_homing) || !wanted(conn) {
                 continue;
             }
             if written_for != Some(conn.peer_minor) {

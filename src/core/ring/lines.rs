@@ -95,6 +95,7 @@ impl Ring {
             Command::HandHost(host) => self.hand_host(id, host),
             Command::HandUser(user) => self.hand_user(id, user, table),
             Command::HandUsers(users) => self.hand_users(id, users, table),
+            Command::Users(users) => self.users_told(id, users, table),
             Command::Done => self.done_received(id, table),
             Command::Ask { hash, tag } => self.asked(*hash, tag, table),
             Command::Ping(_) => self.ping_received(id),

@@ -23,6 +23,7 @@
 //! | `requests` | what operators ask for, and what they must wait for |
 //! | `orders` | what they order |
 //! | `report` | what they are told of the ring |
+//! | `told` | users that the others are about to be told of |
 //! | `timers` | everything that happens because time passes |
 
 use std::collections::VecDeque;
@@ -57,6 +58,7 @@ mod rounds;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod told;
 mod users;
 
 pub use drain::{DrainState, Draining, MAX_DRAINS, MAX_RATE};
@@ -112,8 +114,8 @@ pub enum Input<'a> {
     Written(ConnId, usize),
     /// The time of [`Ring::next_deadline`] has come, or any other time.
     Tick,
-    /// A lookup core has noted something about a user ([`super::users::Note`]).
-    Note(UserKey),
+    /// Lookup cores have noted something about users ([`super::users::Note`]).
+    Notes(&'a [UserKey]),
     /// Notes about users of this shard were lost, since the queue was full.
     NotesLost(usize),
     /// All shards have been swept since the last time that this was said.
@@ -362,7 +364,7 @@ impl Ring {
             Input::Ended(conn) => self.ended(conn),
             Input::Written(conn, unsent) => self.written(conn, unsent),
             Input::Tick => self.tick(table),
-            Input::Note(key) => self.noted(key, table),
+            Input::Notes(keys) => self.notes(keys, table),
             Input::NotesLost(shard) => self.notes_lost(shard, table),
             Input::Swept => self.swept(),
             Input::Kicked(key) => self.kicked(key, table),
@@ -440,6 +442,7 @@ impl Ring {
                 self.go_on_resetting(table);
             }
             self.go_on_draining(table);
+            self.tell_news();
             if self.feeding {
                 self.feed(table);
             }
@@ -451,6 +454,7 @@ impl Ring {
                 break;
             }
         }
+        self.tell_news();
         self.refresh(table);
         self.check_invariants();
     }
@@ -498,6 +502,11 @@ impl Ring {
     fn broadcast(&mut self, command: &Command<'_>, except: Option<DirectorId>) {
         let ring = self.standing.min_version;
         self.conns.broadcast(command, except, ring);
+    }
+
+    fn tell_news(&mut self) {
+        let ring = self.standing.min_version;
+        self.conns.tell_news(ring);
     }
 
     /// The origin of our next command.
@@ -556,6 +565,7 @@ impl Ring {
             "S7"
         );
         assert!(!self.round.frozen && !self.stale);
+        assert!(self.conns.told.is_empty(), "nothing is kept back");
         let further = self.round.has_further();
         self.requests
             .check_invariants(self.standing.synced, further);

@@ -485,6 +485,7 @@ impl Ring {
 
     /// Closes a connection, with a QUIT that says why.
     pub(super) fn close(&mut self, id: ConnId, why: &str, level: Level) {
+        self.tell_news();
         let Some(mut conn) = self.conns.map.remove(&id) else {
             return;
         };

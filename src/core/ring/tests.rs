@@ -13,6 +13,7 @@ use crate::core::{DelayReason, TagId};
 mod connections;
 mod drains;
 mod history;
+mod news;
 mod reports;
 mod requests;
 mod rings;
@@ -282,7 +283,7 @@ impl World {
             };
             let mut text = String::from_utf8(bytes).unwrap();
             if self.plain {
-                text = text.replace("\thoming=1", "");
+                text = text.replace("\thoming=2", "");
             }
             if let Some((held, words)) = self.held_back
                 && (held == other || held == node)
@@ -343,7 +344,7 @@ impl World {
         let snapshot = Arc::clone(ring.snapshot());
         let login = users.shards[shard_of(key.hash)].login(key, now.wall, &snapshot, || Ok(()));
         if login.note != Note::None {
-            self.input(node, Input::Note(key));
+            self.input(node, Input::Notes(&[key]));
             self.settle();
         }
         login.decision

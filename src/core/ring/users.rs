@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::told::News;
 use super::{ConnId, Event, Kick, Output, Ring, Table};
 use crate::core::members::Seen;
 use crate::core::users::{
@@ -75,9 +76,7 @@ impl Ring {
         table.fetch(ahead.0.iter().map(|placed| placed.key));
         for placed in ahead.0.drain(..) {
             let hearing = self.hear_placed(&placed, sender, table);
-            if let (Tell::User(audience), Some(entry)) = (hearing.after_user(), hearing.stored) {
-                self.tell_user(&entry, except(audience, sender));
-            }
+            self.pass_on(&hearing, sender);
         }
     }
 
@@ -108,20 +107,61 @@ impl Ring {
         table: &mut T,
     ) {
         self.count_users(id, users.len());
-        let sender = self.conns.director(id);
-        let said = |(hash, time): (Hash, u32)| Said {
-            hash,
-            host: users.host,
-            stamp: Some(Wall(time.into())),
-            weak: false,
+        self.hear_all(id, users, table, |_, _, _| {});
+    }
+
+    /// USERS.
+    pub(super) fn users_told<T: Table>(
+        &mut self,
+        id: ConnId,
+        users: &HandUsers<'_>,
+        table: &mut T,
+    ) {
+        self.hear_all(id, users, table, Ring::pass_on);
+    }
+
+    /// Users of one backend.
+    fn hear_all<T: Table>(
+        &mut self,
+        id: ConnId,
+        users: &HandUsers<'_>,
+        table: &mut T,
+        mut then: impl FnMut(&mut Ring, &Hearing, Option<DirectorId>),
+    ) {
+        let Some(backend) = self.director.backends().find(users.host) else {
+            return;
         };
-        let users = users.iter().filter_map(|user| self.place(said(user)));
-        let users: Vec<Placed> = users.collect();
-        for batch in users.chunks(AHEAD) {
-            table.fetch(batch.iter().map(|placed| placed.key));
-            for placed in batch {
-                self.hear_placed(placed, sender, table);
+        let (tag, slot) = (backend.tag, backend.slot);
+        let sender = self.conns.director(id);
+        let placed = |(hash, time): (Hash, u32)| Placed {
+            said: Said {
+                hash,
+                host: users.host,
+                stamp: Some(Wall(time.into())),
+                weak: false,
+            },
+            key: UserKey {
+                tag,
+                hash: UserHash(hash.get()),
+            },
+            slot,
+        };
+        let mut users = users.iter().map(placed).peekable();
+        let mut ahead = Ahead::default();
+        while users.peek().is_some() {
+            ahead.0.extend(users.by_ref().take(AHEAD));
+            table.fetch(ahead.0.iter().map(|placed| placed.key));
+            for placed in ahead.0.drain(..) {
+                let hearing = self.hear_placed(&placed, sender, table);
+                then(self, &hearing, sender);
             }
+        }
+    }
+
+    /// What was heard of a user in a USER line, for the others.
+    fn pass_on(&mut self, hearing: &Hearing, sender: Option<DirectorId>) {
+        if let (Tell::User(audience), Some(entry)) = (hearing.after_user(), hearing.stored) {
+            self.tell_user(&entry, except(audience, sender));
         }
     }
 
@@ -283,11 +323,26 @@ impl Ring {
         let (Some(host), Some(hash)) = (self.host_of(entry), Hash::new(entry.key().hash.0)) else {
             return;
         };
-        let time = Some(entry.stamp().0);
-        self.broadcast(&Command::User { hash, host, time }, except);
+        let news = News {
+            hash,
+            host,
+            time: entry.stamp(),
+            except,
+        };
+        self.conns.tell(news, self.standing.min_version);
     }
 
-    /// A lookup core has noted something about a user.
+    /// Lookup cores have noted something about users.
+    pub(super) fn notes<T: Table>(&mut self, keys: &[UserKey], table: &mut T) {
+        for keys in keys.chunks(AHEAD) {
+            table.fetch(keys.iter().copied());
+            for &key in keys {
+                self.noted(key, table);
+            }
+        }
+    }
+
+    /// One of them.
     pub(super) fn noted<T: Table>(&mut self, key: UserKey, table: &mut T) {
         self.refresh(table);
         let (now, snapshot) = (self.now.wall, &*self.snapshot);

@@ -105,6 +105,8 @@ pub struct RingIo<M> {
     woken: Vec<UserKey>,
     /// Notes were lost: whoever waits for what they would have begun must ask again.
     lost: bool,
+    /// Notes that were taken.
+    noted: Vec<UserKey>,
     /// Notes are looked at in every turn: whoever leaves one needs not wake us.
     awake: bool,
     /// Not before then, since the last turn had something to do.
@@ -154,6 +156,7 @@ impl<M: Machine> RingIo<M> {
             conns: BTreeMap::new(),
             answers: VecDeque::new(),
             woken: Vec::new(),
+            noted: Vec::new(),
             lost: false,
             // Then it falls asleep if there are no notes.
             awake: true,
@@ -321,9 +324,12 @@ impl<M: Machine> RingIo<M> {
         let mut count = 0;
         loop {
             self.make_room(NOTES_PER_WRITE * NOTE_SIZE);
-            let (machine, now) = (&mut self.machine, self.now);
-            let each = |key| machine.handle(Input::Note(key), now);
-            let taken = self.notes.drain(NOTES_PER_WRITE, each);
+            self.noted.clear();
+            let noted = &mut self.noted;
+            let taken = self.notes.drain(NOTES_PER_WRITE, |key| noted.push(key));
+            if taken > 0 {
+                self.machine.handle(Input::Notes(&self.noted), self.now);
+            }
             // A small batch is usual, and needs no write of its own.
             self.told -= (NOTES_PER_WRITE - taken) * NOTE_SIZE;
             count += taken;

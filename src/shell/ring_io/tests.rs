@@ -25,7 +25,7 @@ enum Told {
     Ended(ConnId),
     Written(ConnId, usize),
     Tick,
-    Note(UserKey),
+    Notes(Vec<UserKey>),
     NotesLost(usize),
     Kicked(UserKey),
     KickOver,
@@ -84,7 +84,7 @@ impl Machine for Script {
                 self.deadline = None;
                 Told::Tick
             }
-            Input::Note(key) => Told::Note(key),
+            Input::Notes(keys) => Told::Notes(keys.to_vec()),
             Input::NotesLost(shard) => Told::NotesLost(shard),
             Input::Kicked(key) => Told::Kicked(key),
             Input::KickOver => Told::KickOver,
@@ -353,19 +353,19 @@ fn the_first_note_at_once_and_the_next_ones_together() {
     };
     leave(&rig, 1);
     assert!(rig.turn(5000));
-    assert!(rig.told(&Told::Note(user(1))), "in the first turn");
+    assert!(rig.told(&Told::Notes(vec![user(1)])), "in the first turn");
     let first = rig.io.now.mono;
     assert_eq!(rig.io.next_turn, Some(first.after(TURN_PAUSE)));
     leave(&rig, 2);
     leave(&rig, 3);
     rig.io.pause();
     assert!(rig.io.turn(&mut rig.events, 5000).unwrap());
-    assert!(rig.told(&Told::Note(user(2))) && rig.told(&Told::Note(user(3))));
+    assert!(rig.told(&Told::Notes(vec![user(2), user(3)])));
     assert!(rig.io.now.mono.since(first) >= TURN_PAUSE);
     rig.quiet();
     assert!(!rig.io.awake && rig.io.next_turn.is_none());
     leave(&rig, 4);
-    assert!(rig.turn(5000) && rig.told(&Told::Note(user(4))));
+    assert!(rig.turn(5000) && rig.told(&Told::Notes(vec![user(4)])));
 }
 
 #[test]
@@ -382,7 +382,7 @@ fn lines_come_together_while_a_neighbour_talks_and_who_sends_much_waits_less() {
     let mut fds = [PollFd::new(rig.notes.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut fds, PollTimeout::ZERO).unwrap(), 0, "it is awake");
     rig.io.pause();
-    assert!(rig.turn(0) && rig.told(&Told::Note(user(1))));
+    assert!(rig.turn(0) && rig.told(&Told::Notes(vec![user(1)])));
     rig.quiet();
     peer.write_all(&[b'x'; 3 * READ_SIZE]).unwrap();
     let before = clock::mono();
@@ -410,7 +410,7 @@ fn messages_are_carried_out_and_the_last_ends_it() {
         .insert(FIRST, b"last words\n".to_vec());
     rig.mailbox.send(Message::Leave);
     assert!(rig.turn(5000) && rig.io.left);
-    assert!(rig.told(&Told::Note(user(1))));
+    assert!(rig.told(&Told::Notes(vec![user(1)])));
     assert_eq!(rig.io.machine.told.last(), Some(&Told::Left));
     assert!(rig.io.conns.is_empty());
     let mut said = String::new();
@@ -431,9 +431,12 @@ fn lost_notes_are_looked_for_and_those_who_wait_ask_again() {
     std::thread::sleep(sleepy);
     rig.quiet();
     let lost = |it: &&Told| matches!(it, Told::NotesLost(_));
-    let notes = |it: &&Told| matches!(it, Told::Note(_));
+    let notes = |it: &Told| match it {
+        Told::Notes(keys) => keys.len(),
+        _ => 0,
+    };
     assert_eq!(rig.io.machine.told.iter().filter(lost).count(), SHARDS);
-    assert_eq!(rig.io.machine.told.iter().filter(notes).count(), 65_536);
+    assert_eq!(rig.io.machine.told.iter().map(notes).sum::<usize>(), 65_536);
     let messages = rig.cores.mailbox_of(1).take();
     assert!(messages.iter().all(|it| matches!(it, News::TryAll)));
     assert!(!messages.is_empty() && rig.cores.mailbox_of(0).take().is_empty());

@@ -1,5 +1,5 @@
 //! Many users of one backend in one line: seven bytes a user where a `U` line takes some 35
-//! (docs/protocol/ring.md, between Homing directors).
+//! or a USER line 37 (docs/protocol/ring.md, between Homing directors).
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -15,7 +15,10 @@ const HASH_DIGITS: usize = 5;
 const AGE_DIGITS: usize = 2;
 const USER: usize = HASH_DIGITS + AGE_DIGITS;
 /// The word, the longest address, the time, and the separators between them.
-const HEAD: usize = b"UU\t0000:0000:0000:0000:0000:ffff:255.255.255.255\t4294967295\t".len();
+const HEAD: usize = b"USERS\t0000:0000:0000:0000:0000:ffff:255.255.255.255\t4294967295\t".len();
+
+/// Users for which a line has room before it grows.
+const FIRST_ROOM: usize = 32;
 
 /// Seconds that a user of a line may be younger than its `since`, at most.
 pub const MAX_AGE: u32 = BASE * BASE - 1;
@@ -38,7 +41,7 @@ impl<'a> HandUsers<'a> {
         HandUsers {
             host,
             since,
-            packed: Cow::Owned(Vec::new()),
+            packed: Cow::Owned(Vec::with_capacity(FIRST_ROOM * USER)),
         }
     }
 
@@ -84,6 +87,15 @@ impl<'a> HandUsers<'a> {
         self.chunks()
             .filter_map(unpack)
             .map(|(hash, age)| (hash, self.since.saturating_add(age)))
+    }
+
+    /// The same, to be written once more.
+    pub fn borrowed(&self) -> HandUsers<'_> {
+        HandUsers {
+            host: self.host,
+            since: self.since,
+            packed: Cow::Borrowed(&self.packed),
+        }
     }
 
     pub(super) fn packed(&self) -> &[u8] {

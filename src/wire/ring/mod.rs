@@ -20,7 +20,7 @@ mod stage;
 mod usual;
 mod write;
 
-pub use dense::HandUsers;
+pub use dense::{HandUsers, MAX_AGE};
 pub use error::{RingError, Verdict};
 pub use parse::{Line, Received, parse};
 pub use stage::{Context, Role, Stage};
@@ -38,7 +38,9 @@ pub const MAX_LINE: usize = 1023;
 /// its hash ring at once; its administrators can set 1000.
 pub const MAX_VHOSTS: u32 = 1_000_000;
 /// Extensions of Homing that this codec knows.
-pub const HOMING: u32 = 1;
+pub const HOMING: u32 = 2;
+/// Level from which on [`Command::Users`] is understood.
+pub const HOMING_USERS: u32 = 2;
 /// What a dialler writes in place of VERSION when the other side has offered TLS. It is answered with
 /// the same line, behind whatever was written before; from then on both sides begin anew, inside TLS.
 pub const START_TLS: &[u8] = b"STARTTLS\n";
@@ -157,6 +159,8 @@ pub enum Command<'a> {
         /// When the user was refreshed.
         time: Option<u64>,
     },
+    /// `USERS`: several [`Command::User`] in the form of Homing directors.
+    Users(HandUsers<'a>),
     /// The sender has ended the sessions of this user.
     UserKilled(Hash),
     /// A command that carries its origin.

@@ -191,7 +191,9 @@ fn handshake<'a>(
         }
         b"HOST-HAND-START" => Err(RingError::WrongSide),
         b"U" if accepted => hand_user(Fields::new("U", rest)).map(Some),
-        b"UU" if accepted => hand_users(Fields::new("UU", rest)).map(Some),
+        b"UU" if accepted => hand_users(Fields::new("UU", rest))
+            .map(Command::HandUsers)
+            .map(Some),
         b"USER" if accepted && context.peer_minor < MINOR_USER_TIME => {
             let fields = Fields::new("USER", rest);
             if fields.count() > 2 {
@@ -207,6 +209,7 @@ fn handshake<'a>(
 fn ordinary<'a>(word: &[u8], rest: Option<&'a [u8]>) -> Result<Line<'a>, RingError> {
     let command = match word {
         b"USER" => user(Fields::new("USER", rest))?,
+        b"USERS" => Command::Users(hand_users(Fields::new("USERS", rest))?),
         b"ASK" => {
             let mut fields = Fields::new("ASK", rest).exactly(2)?;
             Command::Ask {
@@ -326,14 +329,15 @@ fn hand_user(fields: Fields<'_>) -> Result<Command<'_>, RingError> {
     }))
 }
 
-fn hand_users(fields: Fields<'_>) -> Result<Command<'_>, RingError> {
+fn hand_users(fields: Fields<'_>) -> Result<HandUsers<'_>, RingError> {
     let mut fields = fields.exactly(3)?;
     let host = fields.ip("host")?;
     let since = fields.u32("time")?;
     let packed = fields.string();
-    let bad = fields.bad("users", &packed);
-    let users = HandUsers::read(host, since, packed).ok_or(bad)?;
-    Ok(Command::HandUsers(users))
+    match HandUsers::read(host, since, packed.clone()) {
+        Some(users) => Ok(users),
+        None => Err(fields.bad("users", &packed)),
+    }
 }
 
 fn user(fields: Fields<'_>) -> Result<Command<'_>, RingError> {

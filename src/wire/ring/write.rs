@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 use super::{
-    CONSISTENT_HASHING, Command, DirectorId, HOMING_FIELD, HandUser, Host, Load, MAJOR, MAX_LINE,
-    MINOR_OPTIONS, MINOR_STATE, MINOR_TAGS, MINOR_USER_TIME, Order, Origin, PROTOCOL, Sync,
-    TLS_FIELD,
+    CONSISTENT_HASHING, Command, DirectorId, HOMING_FIELD, HOMING_USERS, HandUser, HandUsers, Host,
+    Load, MAJOR, MAX_LINE, MINOR_OPTIONS, MINOR_STATE, MINOR_TAGS, MINOR_USER_TIME, Order, Origin,
+    PROTOCOL, Sync, TLS_FIELD,
 };
 use crate::wire::ip_text::ip_text;
 use crate::wire::line::{escape_into, push_number};
@@ -42,7 +42,11 @@ impl Command<'_> {
 
     /// The lowest level of Homing's extensions that a peer must have announced; 0: any director.
     pub fn min_homing(&self) -> u32 {
-        u32::from(matches!(self, Command::HandUsers(_) | Command::Ask { .. }))
+        match self {
+            Command::HandUsers(_) | Command::Ask { .. } => 1,
+            Command::Users(_) => HOMING_USERS,
+            _ => 0,
+        }
     }
 
     /// Appends the line with its LF. The text of a QUIT is shortened where it must be.
@@ -92,12 +96,8 @@ impl Command<'_> {
                 push_hand_host(host, versions.peer, out);
             }
             Command::HandUser(user) => push_hand_user(user, versions.peer, out),
-            Command::HandUsers(users) => {
-                word(b"UU", out);
-                address(users.host, out);
-                number(users.since.into(), out);
-                raw(users.packed(), out);
-            }
+            Command::HandUsers(users) => push_users(b"UU", users, out),
+            Command::Users(users) => push_users(b"USERS", users, out),
             Command::Done => word(b"DONE", out),
             Command::Ask { hash, tag } => {
                 word(b"ASK", out);
@@ -213,6 +213,13 @@ fn push_hand_host(host: &Host<'_>, peer_minor: u32, out: &mut Vec<u8>) {
     if peer_minor < MINOR_STATE && !host.tag.is_empty() {
         escaped(&host.tag, out);
     }
+}
+
+fn push_users(name: &[u8], users: &HandUsers<'_>, out: &mut Vec<u8>) {
+    word(name, out);
+    address(users.host, out);
+    number(users.since.into(), out);
+    raw(users.packed(), out);
 }
 
 fn push_hand_user(user: &HandUser, peer_minor: u32, out: &mut Vec<u8>) {

@@ -335,7 +335,10 @@ impl World<'_> {
                     .for_each(|hash| {
                         users.push(hash, time + number);
                     });
-                Command::HandUsers(users)
+                match number & 1 {
+                    0 => Command::HandUsers(users),
+                    _ => Command::Users(users),
+                }
             }
             7 => Command::Ask {
                 hash,

@@ -234,7 +234,7 @@ impl Machine {
             assert!(snapshot.has_backend(slot), "a login is sent nowhere");
         }
         if told && login.note != Note::None {
-            self.handle(Input::Note(key), now);
+            self.handle(Input::Notes(&[key]), now);
         }
         login.decision
     }

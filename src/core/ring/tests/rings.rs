@@ -421,7 +421,7 @@ fn written(world: &mut World, of: ConnId) -> String {
 fn nothing_plain_counts_once_tls_was_offered() {
     let (mut world, dialled, _) = demanding();
     // Somebody has put lines behind the first one, into the same read.
-    let lines = "VERSION\tdirector\t1\t9\thoming=1\ttls\nME\t127.0.0.2\t9090\t1\n\
+    let lines = "VERSION\tdirector\t1\t9\thoming=2\ttls\nME\t127.0.0.2\t9090\t1\n\
                  DIRECTOR\t10.9.9.9\t9090\nHOST-HAND-START\t1\nHOST-HAND-END\t1\nDONE\n";
     world.input(0, Input::Received(dialled, lines.as_bytes()));
     let ring = &mut world.nodes[0].ring;
@@ -432,7 +432,7 @@ fn nothing_plain_counts_once_tls_was_offered() {
     assert_eq!(written(&mut world, dialled), "");
     // Inside it begins with VERSION.
     world.input(0, Input::Secured(dialled));
-    assert!(written(&mut world, dialled).starts_with("VERSION\tdirector\t1\t9\thoming=1\nME\t"));
+    assert!(written(&mut world, dialled).starts_with("VERSION\tdirector\t1\t9\thoming=2\nME\t"));
     world.input(
         0,
         Input::Received(dialled, lines.replace("\ttls", "").as_bytes()),
@@ -446,7 +446,7 @@ fn nobody_hears_of_the_ring_before_tls_was_chosen() {
     let greeting = written(&mut world, accepted);
     assert_eq!(greeting.lines().count(), 2, "{greeting}");
     world.input(0, Input::Secured(dialled));
-    let lines = "VERSION\tdirector\t1\t9\thoming=1\nME\t127.0.0.2\t9090\t1\n\
+    let lines = "VERSION\tdirector\t1\t9\thoming=2\nME\t127.0.0.2\t9090\t1\n\
                  DIRECTOR\t10.9.9.9\t9090\n";
     world.input(0, Input::Received(dialled, lines.as_bytes()));
     assert_eq!(world.nodes[0].ring.members().iter().count(), 3);
@@ -454,7 +454,7 @@ fn nobody_hears_of_the_ring_before_tls_was_chosen() {
     world.input(0, Input::Secured(accepted));
     let greeting = written(&mut world, accepted);
     assert!(
-        greeting.starts_with("VERSION\tdirector\t1\t9\thoming=1\nME\t"),
+        greeting.starts_with("VERSION\tdirector\t1\t9\thoming=2\nME\t"),
         "{greeting}"
     );
 }
@@ -497,7 +497,7 @@ fn a_lookup_that_waits_for_a_confirmation_hears_that_none_is_needed() {
     let line = format!("USER\t{hash}\t{home}\t{}\n", now.wall.0);
     let right = world.nodes[0].ring.right.unwrap();
     world.input(0, Input::Received(right, line.as_bytes()));
-    world.input(0, Input::Note(key(hash)));
+    world.input(0, Input::Notes(&[key(hash)]));
     world.settle();
     assert!(world.nodes[0].wakes.contains(&key(hash)));
     assert!(matches!(world.login(0, hash), Decision::Go(_)));

@@ -447,7 +447,7 @@ impl Scripted {
         let shard = &mut self.users.shards[shard_of(key.hash)];
         let login = shard.login(key, now.wall, &snapshot, || Ok(()));
         if login.note != Note::None {
-            self.input(Input::Note(key));
+            self.input(Input::Notes(&[key]));
         }
         login.decision
     }

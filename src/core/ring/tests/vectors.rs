@@ -262,7 +262,7 @@ fn recorded() -> Scripted {
 }
 
 /// A Homing director says one field more.
-const OWN_VERSION: &str = "VERSION\tdirector\t1\t9\thoming=1";
+const OWN_VERSION: &str = "VERSION\tdirector\t1\t9\thoming=2";
 
 /// The block of hosts, as both directors write it.
 const BLOCK: [&str; 5] = [

@@ -104,7 +104,13 @@ fn a_handshake_line() -> BoxedStrategy<(Command<'static>, Stage)> {
                 for (hash, age) in all {
                     users.push(hash, since.saturating_add(age.into()));
                 }
-                (Command::HandUsers(users), Stage::Handshake)
+                users
+            })
+            .prop_flat_map(|users| {
+                prop_oneof![
+                    Just((Command::HandUsers(users.clone()), Stage::Handshake)),
+                    Just((Command::Users(users), Stage::Established)),
+                ]
             }),
     ]
     .boxed()
