@@ -239,7 +239,7 @@ pub static TABLE: &[Spec] = &[
     row("lookup_timeout", Time, "25 s", Live, |s| seconds(s.lookup_timeout),
         "Longest time that a login waits for a backend before it fails temporarily. Login processes \
          themselves give up after about 30 s.").range(1, 3600),
-    row("lookup_batch_delay", Uint, "1000", Live, |s| s.lookup_batch_delay.to_string(),
+    row("lookup_batch_delay", Uint, "2500", Live, |s| s.lookup_batch_delay.to_string(),
         "Microseconds for which a core with more than 5000 lookups a second may let them gather, to \
          work on many at once; it stops that where it makes clients ask less. 0: never.")
         .range(0, 10_000),
