@@ -17,6 +17,10 @@ mod cases;
 mod e2e;
 mod rig;
 
+#[path = "../ring_io/authority.rs"]
+#[allow(dead_code, reason = "other tests want bad certificates too")]
+mod authority;
+
 mod changes;
 mod expiry;
 mod large;
@@ -24,3 +28,4 @@ mod migration;
 mod names;
 mod outages;
 mod start;
+mod tls;

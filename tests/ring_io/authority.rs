@@ -1,6 +1,6 @@
 //! Certificates for tests: an authority, and what it gives to directors.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -28,6 +28,16 @@ impl Authority {
     /// Certificate and key of whoever is at this address.
     pub fn give(&self, address: IpAddr) -> (String, String) {
         self.give_with(address, |_| {})
+    }
+
+    /// One certificate for directors at all these addresses, and its key.
+    #[allow(dead_code, reason = "not every program of tests needs it")]
+    pub fn give_all(&self, addresses: &[Ipv4Addr]) -> (String, String) {
+        let names = addresses.iter().map(|&ip| SanType::IpAddress(ip.into()));
+        let names: Vec<SanType> = names.collect();
+        self.give_with(addresses[0].into(), |params| {
+            params.subject_alt_names = names;
+        })
     }
 
     pub fn give_with(

@@ -1,8 +1,9 @@
 //! A ring of members, and what all of them should know.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -15,6 +16,7 @@ use super::load::Load;
 use super::member::{Member, Wanted, kind};
 use super::orders::in_a_row;
 use super::view::{self, Expected};
+use crate::authority::{self, Authority};
 use crate::e2e::seat::Seat;
 use crate::e2e::{Director, DirectorKind, Site, StubAuth, now};
 
@@ -48,6 +50,8 @@ pub struct RingSpec {
     pub ping_idle: u32,
     /// Addresses ([`named`]) that [`NAME`] has, a further backend of all members; none: it is not there.
     pub named: &'static [u8],
+    /// Homings have certificates, and take neighbours without.
+    pub tls: bool,
 }
 
 impl RingSpec {
@@ -58,6 +62,7 @@ impl RingSpec {
             expire: 900,
             ping_idle: 30,
             named: &[],
+            tls: false,
         }
     }
 }
@@ -105,10 +110,7 @@ impl Ring {
         let wanted = Wanted {
             seat: &seat,
             backends: &texts.join(" "),
-            settings: match spec.named.is_empty() {
-                true => "",
-                false => "resolve_interval = \"1 s\"\n",
-            },
+            settings: &settings_of(&spec, &site, &seat),
             expire: spec.expire,
             auth: &auth,
         };
@@ -406,6 +408,26 @@ impl Ring {
             assert!(found.is_empty(), "in {}: {found:#?}", log.display());
         }
     }
+}
+
+/// What Homings have besides the usual settings.
+fn settings_of(spec: &RingSpec, site: &Site, seat: &Seat) -> String {
+    let mut settings = String::new();
+    if !spec.named.is_empty() {
+        settings += "resolve_interval = \"1 s\"\n";
+    }
+    if spec.tls {
+        let authority = Authority::new();
+        let given = authority.give_all(&seat.directors);
+        let paths = authority::write(site.path(), &given, &authority.pem());
+        for (name, path) in ["cert", "key", "ca"].into_iter().zip(&paths) {
+            // Homings run as another user.
+            fs::set_permissions(path, Permissions::from_mode(0o644)).expect("chmod");
+            settings += &format!("director_ring_tls_{name} = {path:?}\n");
+        }
+        settings += "director_ring_tls_required = false\n";
+    }
+    settings
 }
 
 /// What members of the site see as /etc/hosts. It is mounted there, so it must stay the same file.
