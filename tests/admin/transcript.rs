@@ -18,6 +18,9 @@ use crate::stage::Stage;
 
 const RECORD: &str = "HOMING_RECORD";
 const UNTIL_LIMIT: Duration = PATIENCE;
+/// A director that was added and is not there: whether it was dialled by the time of the question is chance.
+const DIALLED: &str = "1> 127.61.7.1\t9090\t\tYYYY-MM-DD hh:mm:ss\t";
+const NOT_YET: &str = "1> 127.61.7.1\t9090\t\tnever\t";
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_millis(1100);
 /// EX_TEMPFAIL.
@@ -78,7 +81,7 @@ fn act(stage: &Stage, step: &str) -> String {
     let status = output.status.code().expect("no signal");
     format!(
         "$ {step}\n{}{}[{status}]\n",
-        marked('1', &text(&output.stdout)),
+        marked('1', &text(&output.stdout)).replace(DIALLED, NOT_YET),
         marked('2', &text(&output.stderr)),
     )
 }
