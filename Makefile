@@ -16,7 +16,7 @@ all:
 
 test:
 	sh tests/setup.sh
-	$(CARGO) test --workspace -- --test-threads=$(THREADS)
+	CARGO="$(CARGO)" sh tests/run.sh --test-threads=$(THREADS)
 	$(CARGO) test --profile sim --test sim -- --test-threads=$(THREADS)
 
 lint:

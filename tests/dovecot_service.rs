@@ -1,5 +1,8 @@
 //! Under the real master of Dovecot 2.3, and beside it. Needs root and dovecot-core
-//! (`apt-get install dovecot-core`); each test has its own `base_dir` and loopback address.
+//! (`apt-get install dovecot-core`); each test has its own `base_dir` and loopback addresses.
+
+#[path = "networks/mod.rs"]
+mod networks;
 
 use std::fs;
 use std::fs::File;
@@ -17,19 +20,20 @@ use homing::shell::dovecot_master::DovecotService;
 use homing::shell::keeper::{Keeper, KeeperEvent};
 use homing::shell::signals::{ControlSource, Notice, block};
 use homing::shell::sockets::{BindClass, bind, is_fifo, is_listening};
+use networks::Network;
 
 const DOVECOT: &str = "/usr/sbin/dovecot";
 const PROGRAM: &str = env!("CARGO_BIN_EXE_homing");
 
-/// Tries for ten seconds.
+/// Tries for a minute.
 fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..500 {
+    for _ in 0..3000 {
         if let Some(value) = attempt() {
             return value;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    panic!("{what}: not within ten seconds");
+    panic!("{what}: not within a minute");
 }
 
 /// A running Dovecot in a directory of its own; killed at the end of the test.
@@ -199,6 +203,12 @@ fn role_service() {
     std::process::exit(0);
 }
 
+/// Whether what a service process says of itself is there, to the end of the last line.
+fn has_all(report: &str) -> bool {
+    let last = report.split_once(" groups ");
+    last.is_some_and(|(_, number)| number.contains('\n'))
+}
+
 /// The reports of all service processes so far, oldest first, once there are `count`.
 fn reports(dovecot: &Dovecot, count: usize, complete: impl Fn(&str) -> bool) -> Vec<String> {
     eventually("the service's report", || {
@@ -219,10 +229,12 @@ fn reports(dovecot: &Dovecot, count: usize, complete: impl Fn(&str) -> bool) -> 
 
 #[test]
 fn a_service_of_2_3_gets_its_listeners_and_leaves_with_the_master() {
-    let address = "127.0.61.1";
+    let network = Network::claim();
+    let address = network.address(1).to_string();
+    let address = address.as_str();
     let body = service("role_service", &listeners(address));
     let mut dovecot = Dovecot::start(address, &(body + "  extra_groups = mail\n"));
-    let first = reports(&dovecot, 1, |text| text.contains(" groups ")).remove(0);
+    let first = reports(&dovecot, 1, has_all).remove(0);
     let base = dovecot.base();
     let base = base.display();
     for line in [
@@ -245,7 +257,7 @@ fn a_service_of_2_3_gets_its_listeners_and_leaves_with_the_master() {
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text + "# changed\n").unwrap();
     dovecot.doveadm(&["reload"]);
-    reports(&dovecot, 2, |text| text.contains(" groups "));
+    reports(&dovecot, 2, has_all);
     eventually("the old process's end", || {
         reports(&dovecot, 2, |_| true)[0]
             .contains("MasterGone")
@@ -271,7 +283,9 @@ fn child_named(parent: u32, name: &str) -> Option<nix::unistd::Pid> {
 
 #[test]
 fn a_reload_of_the_service_keeps_what_the_master_decided() {
-    let address = "127.0.61.5";
+    let network = Network::claim();
+    let address = network.address(1).to_string();
+    let address = address.as_str();
     let place = tempfile::tempdir().unwrap();
     fs::set_permissions(
         place.path(),
@@ -304,9 +318,11 @@ fn a_reload_of_the_service_keeps_what_the_master_decided() {
 
 #[test]
 fn a_killed_2_3_master_takes_its_service_along() {
-    let address = "127.0.61.2";
+    let network = Network::claim();
+    let address = network.address(1).to_string();
+    let address = address.as_str();
     let mut dovecot = Dovecot::start(address, &service("role_service", &listeners(address)));
-    reports(&dovecot, 1, |text| text.contains(" groups "));
+    reports(&dovecot, 1, has_all);
     dovecot.master.kill().unwrap();
     dovecot.end_of_master();
     reports(&dovecot, 1, |text| text.contains("MasterGone"));
@@ -325,7 +341,9 @@ fn listener(kind: ListenerKind, place: Place) -> Listener {
 
 #[test]
 fn dovecots_own_director_is_not_pushed_aside() {
-    let address = "127.0.61.3";
+    let network = Network::claim();
+    let address = network.address(1).to_string();
+    let address = address.as_str();
     let dovecot = Dovecot::start(address, &listeners(address));
     let base = dovecot.base();
     for place in [
@@ -346,7 +364,8 @@ fn dovecots_own_director_is_not_pushed_aside() {
 
 #[test]
 fn beside_2_3_listeners_survive_its_restart_and_come_back_after_a_wipe() {
-    let mut dovecot = Dovecot::start("127.0.61.4", "");
+    let network = Network::claim();
+    let mut dovecot = Dovecot::start(&network.address(1).to_string(), "");
     let director = dovecot.base().join("login/director");
     let wanted = [
         listener(ListenerKind::Login, Place::Unix(director.join("auth"))),

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use crate::rig::peer::{HELLO, host};
-use crate::rig::{EchoAuth, Homing, Peer, Site, clock, listen, wait_until};
+use crate::rig::{EchoAuth, Heartbeat, Homing, Peer, Site, clock, listen, wait_until};
 
 /// No flood may make the process grow by more than this, in KiB. The limits allow some hundred for
 /// each connection.
@@ -131,7 +131,7 @@ fn an_auth_that_ends_ends_its_connection_only() {
     drop(pair.auth);
     pair.client.expect_end();
     assert!(host(&other.ask(1, "user=ann|proxy")).is_some());
-    assert_eq!(homing.total("auth_lost"), 1);
+    homing.wait_total("auth_lost", 1);
     let log = homing.stop();
     assert!(log.contains("Auth server disconnected unexpectedly (login socket)"));
 }
@@ -167,25 +167,39 @@ fn a_missing_auth_is_named_and_used_once_it_is_there() {
     let mut client = Peer::connect(&homing.login());
     client.send(HELLO);
     client.expect_end();
-    assert_eq!(homing.total("dial_failures"), 1);
-    assert!(homing.log().contains("is auth_login_path right?"));
+    homing.wait_total("dial_failures", 1);
+    homing.wait_said("is auth_login_path right?");
     // Left behind by an auth that is gone: refused, tried again for a second.
-    drop(UnixListener::bind(homing.site.path("auth-login")).unwrap());
+    let path = homing.site.path("auth-login");
+    drop(UnixListener::bind(&path).unwrap());
     let start = clock::now();
     let mut client = Peer::connect(&homing.login());
     client.send(HELLO);
     client.expect_end();
     assert!(start.elapsed() > Duration::from_millis(900));
-    // It comes back within that second.
-    let mut client = Peer::connect(&homing.login());
-    for byte in HELLO.bytes() {
-        client.send([byte]);
+    homing.wait_total("dial_failures", 2);
+    // It comes back within that second, unless the machine stands still.
+    let mut client = None;
+    for _ in 0..10 {
+        let _ = std::fs::remove_file(&path);
+        drop(UnixListener::bind(&path).unwrap());
+        let failures = homing.total("dial_failures");
+        let start = clock::now();
+        let mut waiting = Peer::connect(&homing.login());
+        for byte in HELLO.bytes() {
+            waiting.send([byte]);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        EchoAuth::spawn(&path, false);
+        if start.elapsed() < Duration::from_millis(600) {
+            client = Some((waiting, failures));
+            break;
+        }
     }
-    std::thread::sleep(Duration::from_millis(200));
-    EchoAuth::spawn(&homing.site.path("auth-login"), false);
+    let (mut client, failures) = client.expect("a machine that does not always stand still");
     client.until("DONE");
     assert!(host(&client.ask(1, "user=ann|proxy")).is_some());
-    assert_eq!(homing.total("dial_failures"), 2);
+    assert_eq!(homing.total("dial_failures"), failures);
     homing.stop();
 }
 
@@ -265,11 +279,12 @@ fn floods_that_are_read_hold_nobody() {
         )
         .collect();
     let mut other = Peer::login(&homing.login());
+    let heartbeat = Heartbeat::start();
     let mut served = 0;
     while !threads.iter().all(std::thread::JoinHandle::is_finished) {
         let asked = clock::now();
         assert!(host(&other.ask(1, "user=bob|proxy")).is_some());
-        assert!(asked.elapsed() < Duration::from_secs(5));
+        heartbeat.in_time("an answer", asked.elapsed(), Duration::from_secs(5));
         served += 1;
         if served > 200_000 {
             break;

@@ -24,12 +24,8 @@ fn beyond_client_limit_new_clients_wait_until_others_leave() {
         })
         .collect();
     waiting[0].expect_silence(Duration::from_millis(300));
-    assert_eq!(homing.total("connections"), 21);
-    assert!(
-        homing
-            .log()
-            .contains("client_limit reached; new connections wait in the backlog")
-    );
+    homing.wait_connections(21);
+    homing.wait_said("client_limit reached; new connections wait in the backlog");
     drop(first);
     for (id, peer) in (1..).zip(&mut waiting) {
         peer.until("DONE");
@@ -64,7 +60,10 @@ fn connections_leave_nothing_behind() {
     let (descriptors, memory) = (homing.descriptors(), homing.memory());
     (0..3000).for_each(cycle);
     homing.wait_connections(1);
-    assert_eq!(homing.descriptors(), descriptors);
+    // Closing may take a moment longer than what is counted.
+    wait_until("no more descriptors than before", || {
+        homing.descriptors() <= descriptors
+    });
     assert!(
         homing.memory() < memory + 4096,
         "{memory} {}",
@@ -135,7 +134,7 @@ fn a_full_user_table_refuses_new_users_only() {
         assert_eq!(&client.ask(id, &format!("user=known{id}|proxy")), before);
     }
     assert_eq!(homing.users(), 5);
-    assert_eq!(homing.total("refused"), 35);
+    homing.wait_total("refused", 35);
     let log = homing.stop();
     assert!(log.contains("User flood6 host lookup failed: "), "{log}");
     assert!(log.contains("user_table_limit"), "{log}");
@@ -167,7 +166,7 @@ fn new_users_come_no_faster_than_allowed() {
         "known"
     );
     assert_eq!(homing.users(), let_in);
-    assert_eq!(homing.total("refused"), 200 - let_in);
+    homing.wait_total("refused", 200 - let_in);
     std::thread::sleep(Duration::from_millis(1100));
     assert!(host(&clients[0].ask(999, "user=later|proxy")).is_some());
     let log = homing.stop();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::rig::peer::host;
-use crate::rig::{EchoAuth, Homing, Peer, Site, clock};
+use crate::rig::{EchoAuth, Heartbeat, Homing, Peer, Site, clock};
 
 const NOWHERE: &str = "proxy|director_tag=nowhere";
 
@@ -18,36 +18,36 @@ fn start(timeout: &str) -> Homing {
 
 #[test]
 fn a_lookup_without_backend_fails_at_its_deadline_and_holds_no_other() {
-    let homing = start("\"2 s\"");
+    let homing = start("\"5 s\"");
+    let heartbeat = Heartbeat::start();
     let mut client = Peer::login(&homing.login());
     let begin = clock::now();
     client.send(format!(
         "AUTH\t7\tPLAIN\tservice=imap\tsession=SeSSion/1\tsay=user=Ann*sep|{NOWHERE}\n"
     ));
     for id in 8..30 {
+        // None of them waits behind the first, or its end would be among the replies.
         let reply = client.ask(id, "user=bob|proxy");
-        assert!(reply.starts_with(&format!("OK\t{id}\t")) && host(&reply).is_some());
+        assert!(
+            reply.starts_with(&format!("OK\t{id}\t")) && host(&reply).is_some(),
+            "{reply}"
+        );
     }
-    assert!(
-        begin.elapsed() < Duration::from_millis(1900),
-        "passed before it"
-    );
-    assert_eq!(homing.total("parked"), 1);
+    homing.wait_total("parked", 1);
     assert_eq!(client.line(), "FAIL\t7\tcode=temp_fail");
     let waited = begin.elapsed();
-    assert!(waited >= Duration::from_secs(2), "{waited:?}");
-    assert!(waited < Duration::from_secs(4), "{waited:?}");
+    assert!(waited >= Duration::from_secs(5), "{waited:?}");
+    heartbeat.in_time("the end of a lookup", waited, Duration::from_secs(7));
     client.expect_silence(Duration::from_millis(200));
-    assert_eq!(homing.total("parked"), 0);
-    assert_eq!(homing.total("timed_out"), 1);
+    homing.wait_total("parked", 0);
+    homing.wait_total("timed_out", 1);
     let log = homing.stop();
     let line = log.lines().find(|line| line.contains("Timeout")).unwrap();
-    assert!(
-        line.contains(
-            "User Ann*sep host lookup failed: Timeout because no hosts - queued for 2 secs (Ring "
-        ),
-        "{line}"
-    );
+    let said = "User Ann*sep host lookup failed: Timeout because no hosts - queued for ";
+    let (_, rest) = line.split_once(said).unwrap_or_else(|| panic!("{line}"));
+    let (seconds, _) = rest.split_once(" secs (Ring ").unwrap();
+    let seconds: u64 = seconds.parse().unwrap();
+    assert!((5..=waited.as_secs()).contains(&seconds), "{line}");
     // MD5 of "ann*sep" begins so.
     let hash = u32::from_be_bytes(md5_head(b"ann*sep"));
     assert!(
@@ -74,7 +74,7 @@ fn clients_that_leave_take_their_waiting_lookups_along() {
         assert!(host(&client.ask(3, "user=ann|proxy")).is_some());
     }
     homing.wait_connections(1);
-    assert_eq!(homing.total("parked"), 0);
+    homing.wait_total("parked", 0);
     std::thread::sleep(Duration::from_millis(3200));
     assert_eq!(homing.total("timed_out"), 0, "nobody is told");
     homing.stop();
@@ -104,7 +104,8 @@ fn waiting_lookups_are_bounded_and_their_end_holds_nobody() {
         }
     }
     assert_eq!(failed, 1000, "what is too much fails at once");
-    assert_eq!(homing.total("parked"), u64::from(WAIT));
+    homing.wait_total("parked", u64::from(WAIT));
+    let heartbeat = Heartbeat::start();
     // All end in the order in which they came, and the other client is served meanwhile.
     let reader = std::thread::spawn(move || {
         for id in 1..=WAIT {
@@ -119,9 +120,9 @@ fn waiting_lookups_are_bounded_and_their_end_holds_nobody() {
         std::thread::sleep(Duration::from_millis(5));
     }
     reader.join().unwrap();
-    assert!(longest < Duration::from_secs(3), "{longest:?}");
-    assert_eq!(homing.total("parked"), 0);
-    assert_eq!(homing.total("timed_out"), u64::from(WAIT) + 1000);
+    heartbeat.in_time("an answer", longest, Duration::from_secs(3));
+    homing.wait_total("parked", 0);
+    homing.wait_total("timed_out", u64::from(WAIT) + 1000);
     let log = homing.stop();
     assert!(log.contains("too many lookups are waiting"), "{log}");
     assert!(log.contains("similar lines left out before this one"));

@@ -139,7 +139,7 @@ fn sighup_changes_what_can_be_changed_and_names_the_rest() {
     let begin = clock::now();
     let reply = client.ask(3, "user=new|proxy|director_tag=none");
     assert_eq!(reply, "FAIL\t3\tcode=temp_fail");
-    assert!(begin.elapsed() < Duration::from_secs(10), "not 25 s");
+    assert!(begin.elapsed() < Duration::from_secs(24), "not 25 s");
 
     // What needs a restart is told of again and again, what was taken over is not.
     let said = reload(&mut homing, "reload: done");

@@ -40,6 +40,7 @@ fn spread_evenly(cores: usize) {
     for (id, peer) in (1..).zip(&mut open) {
         assert!(host(&peer.ask(id, "user=ann|proxy")).is_some());
     }
+    homing.wait_total("lookups", 360);
     let lookups = per_core(&homing, cores, "lookups");
     assert_eq!(lookups.iter().sum::<u64>(), 360);
     assert!(lookups.iter().all(|&count| count > 0), "{lookups:?}");
@@ -75,6 +76,7 @@ fn short_lived_connections_under_load_are_spread() {
             });
         }
     });
+    homing.wait_total("lookups", 2000);
     let lookups = per_core(&homing, 2, "lookups");
     assert_eq!(lookups.iter().sum::<u64>(), 2000, "{lookups:?}");
     assert!(lookups.iter().all(|&count| count > 400), "{lookups:?}");

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::e2e::{
-    Director, DirectorKind, DirectorPlacement, DirectorSpec, Site, Sockets, StubAuth,
+    Director, DirectorKind, DirectorPlacement, DirectorSpec, PATIENCE, Site, Sockets, StubAuth,
 };
 
 /// Makes two tests of a function that takes a kind of director.
@@ -28,7 +28,7 @@ pub(crate) use for_both;
 
 pub const GREETING: &[u8] = b"VERSION\tdirector-doveadm\t1\t0\n";
 /// A director may hold a command for 30 s.
-const ANSWER_LIMIT: Duration = Duration::from_secs(40);
+const ANSWER_LIMIT: Duration = PATIENCE;
 
 /// A director without others, and what belongs to it. Its backends are only names.
 pub struct Stage {

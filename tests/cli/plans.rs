@@ -65,8 +65,8 @@ fn plan_and_do(stand: &Stand, words: &[&str]) -> Value {
         .iter()
         .for_each(|(_, at)| *really.entry(at.clone()).or_insert(0) += 1);
     assert_eq!(counted, really, "{words:?}");
-    // Users that move are kicked first; only then can they be moved again.
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    // Users that move are kicked first; only then can they be moved again. The director's delay is a second.
+    std::thread::sleep(std::time::Duration::from_secs(3));
     plan
 }
 

@@ -1,10 +1,8 @@
 //! ring status, ring add, ring remove; and a ring that is not synced.
 
-use std::time::Duration;
-
 use serde_json::json;
 
-use crate::e2e::wait_until;
+use crate::e2e::{PATIENCE, wait_until};
 use crate::stand::Stand;
 
 #[test]
@@ -53,7 +51,7 @@ fn a_ring_that_is_not_synced_is_said() {
     let rows = ring.as_array().expect("a list");
     let own = rows.iter().find(|it| it["type"] == "self");
     assert_eq!(own.expect("itself")["status"], "ring handshaking");
-    wait_until("the other one is dialled", Duration::from_secs(20), || {
+    wait_until("the other one is dialled", PATIENCE, || {
         let ring = stand.json(&["ring", "status"]);
         let rows = ring.as_array().expect("a list");
         let mut out = rows.iter().filter(|it| it["type"] == "out");

@@ -1,10 +1,8 @@
 //! status USER, map, move, kick.
 
-use std::time::Duration;
-
 use serde_json::json;
 
-use crate::e2e::wait_until;
+use crate::e2e::{PATIENCE, wait_until};
 use crate::stand::{Stand, TAGGED, USERS, names};
 
 #[test]
@@ -142,7 +140,7 @@ fn a_move_says_from_where_to_where() {
     assert!(said.contains("is already being moved"), "{said}");
     let hash = hash.trim();
     let mut said = String::new();
-    wait_until("the move ends", Duration::from_secs(10), || {
+    wait_until("the move ends", PATIENCE, || {
         let again = stand.homing(&["move", "Alice", &first]);
         said = again.out;
         again.status == Some(0)

@@ -8,15 +8,17 @@ use std::time::Duration;
 use md5::{Digest, Md5};
 use serde_json::json;
 
-use crate::rig::{BACKENDS, Case, Client, DirectorKind, Tier, TierSpec, User, now, wait_until};
+use crate::rig::{
+    BACKENDS, Case, Client, DirectorKind, Heartbeat, PATIENCE, Tier, TierSpec, User, now,
+    wait_until,
+};
 
 /// `director_user_kick_delay` in the settings below, in seconds.
-const DELAY: f64 = 12.0;
-/// How long a move may take, in seconds.
-const MOVE_LIMIT: f64 = 30.0;
-/// For what is not measured, in seconds: on a busy machine a login may fail shortly before the user can land, and
-/// is then tried again.
-const SLACK: f64 = 30.0;
+const DELAY: Duration = Duration::from_secs(12);
+/// How long a move may take.
+const MOVE_LIMIT: Duration = Duration::from_secs(30);
+/// For what is not measured: a login may fail shortly before the user can land, and is then tried again.
+const SLACK: Duration = Duration::from_secs(30);
 
 const SOCKET: &str = "director_flush_socket = \"unix:director-flush\"\n\
     director_user_kick_delay = \"12 s\"\n";
@@ -86,11 +88,7 @@ impl Stage {
         let socket = tier.proxy.base().join("director-flush");
         let script = crate::rig::start_script_service(&tier.site, &program, &socket);
         let script_is_there = || socket.exists();
-        wait_until(
-            "the script's socket is there",
-            Duration::from_secs(5),
-            script_is_there,
-        );
+        wait_until("the script's socket is there", PATIENCE, script_is_there);
         Self {
             _script: script,
             tier,
@@ -118,20 +116,16 @@ impl Stage {
         let address = self.tier.backend_address(target);
         let (said, status) = self.tier.order_director(&["move", user, &address]);
         assert_eq!(status, Some(0), "{said}");
-        let end = json!({"do": "imap.wait_end", "session": user, "seconds": 3});
+        let end = json!({"do": "imap.wait_end", "session": user, "seconds": PATIENCE.as_secs()});
         assert_eq!(client.ask(&end)["ok"], true, "its session goes on");
         let digest = Md5::digest(user.as_bytes());
         let hash = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
         let old = self.tier.backend_address(home);
         let wanted = format!("6: FLUSH {hash} {old} {address} up 100\n");
-        wait_until("the script runs", Duration::from_secs(5), || {
+        wait_until("the script runs", PATIENCE, || {
             self.arguments().is_some_and(|said| said == wanted)
         });
         BACKENDS[target]
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.tier.director.log()).expect("a log")
     }
 }
 
@@ -140,28 +134,27 @@ fn flushes(case: Case, settings: &'static str) {
     let is_homing = case.director == DirectorKind::Homing;
     let mut client = Client::new();
 
+    let heartbeat = Heartbeat::start();
     let target = stage.order("wait", "waits");
     let visit = stage.tier.order("imap.visit", "waits");
     client.send(&visit);
     // Less than the delay: without the script the user would still wait, and does it because of it.
     sleep(Duration::from_secs(2));
+    assert!(!client.has_answered(), "the script has not ended");
+    let began = now();
     stage.write("flush.go", "");
     let answer = client.answer(&visit);
     assert_eq!(answer["backend"], target, "{answer}");
-    let took = answer["seconds"].as_f64().expect("a time");
-    assert!((1.9..DELAY - 0.5).contains(&took), "held for {took} s");
+    heartbeat.in_time("landing after the script", now() - began, DELAY / 2);
 
     let began = now();
     let target = stage.order("fail", "fails");
     assert_eq!(stage.tier.visit(&mut client, "imap", "fails"), target);
-    let took = (now() - began).as_secs_f64();
-    assert!(
-        (DELAY..DELAY + SLACK).contains(&took),
-        "landed after {took} s"
-    );
+    let took = now() - began;
+    assert!(took >= DELAY, "landed after {took:?}");
+    heartbeat.in_time("landing after a script that fails", took, MOVE_LIMIT);
     if is_homing {
-        let log = stage.log();
-        assert!(log.contains("nothing to flush here"), "{log}");
+        stage.tier.director.wait_log("nothing to flush here");
     }
 
     let began = now();
@@ -169,19 +162,18 @@ fn flushes(case: Case, settings: &'static str) {
     let visit = stage.tier.order("imap.visit", "hangs");
     let answer = loop {
         let answer = client.ask(&visit);
-        let took = (now() - began).as_secs_f64();
-        if answer["ok"] == true || took > MOVE_LIMIT + SLACK {
+        if answer["ok"] == true || now() - began > MOVE_LIMIT + 2 * PATIENCE {
             break answer;
         }
     };
     assert_eq!(answer["backend"], target, "{answer}");
-    let took = (now() - began).as_secs_f64();
-    assert!(
-        (MOVE_LIMIT - 1.0..MOVE_LIMIT + SLACK).contains(&took),
-        "landed after {took} s"
-    );
+    let took = now() - began;
+    // Directors look at it once a second.
+    let least = MOVE_LIMIT - Duration::from_secs(1);
+    assert!(took >= least, "landed after {took:?}");
+    let what = "landing although a script hangs";
+    heartbeat.in_time(what, took, MOVE_LIMIT + SLACK);
     if is_homing {
-        let log = stage.log();
-        assert!(log.contains("the move has taken too long"), "{log}");
+        stage.tier.director.wait_log("the move has taken too long");
     }
 }

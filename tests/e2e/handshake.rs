@@ -12,10 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cases::{ALL_23, ALL_24, PROXY_23, PROXY_24};
-use crate::rig::{Case, Site, start_lone_proxy, wait_until};
+use crate::rig::{Case, PATIENCE, Site, start_lone_proxy, wait_until};
 
 /// Dovecot speaks within a millisecond; a busy machine may need longer.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = PATIENCE;
 
 #[test]
 fn login_process_speaks_first_23() {

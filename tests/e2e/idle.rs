@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::rig::{BACKENDS, Case, Client, Tier, TierSpec, User, wait_until};
+use crate::rig::{
+    BACKENDS, Case, Client, Heartbeat, PATIENCE, Tier, TierSpec, User, now, wait_until,
+};
 
 for_each_case!(idle_session_keeps_its_place, crate::idle::idle);
 for_each_placement!(
@@ -32,9 +34,11 @@ pub fn idle(case: Case) {
     assert_eq!(tier.director.users().total, 2);
 
     let limit = Duration::from_secs(u64::from(EXPIRE) + 5);
-    wait_until("the closed session's user expires", limit, || {
-        tier.director.users().total == 1
-    });
+    let heartbeat = Heartbeat::start();
+    let began = now();
+    let expires = "the closed session's user expires";
+    wait_until(expires, PATIENCE, || tier.director.users().total == 1);
+    heartbeat.in_time("forgetting a user", began.elapsed(), limit);
     // Two more life times; looking often, so that the log shows when it went wrong.
     let mut users = tier.director.users();
     for second in 0..2 * EXPIRE {
@@ -48,7 +52,8 @@ pub fn idle(case: Case) {
 
     assert_eq!(client.session("imap.done", "stays")["ok"], true);
     assert_eq!(client.session("imap.logout", "stays")["ok"], true);
-    wait_until("the user expires after the session", limit, || {
-        tier.director.users().total == 0
-    });
+    let began = now();
+    let expires = "the user expires after the session";
+    wait_until(expires, PATIENCE, || tier.director.users().total == 0);
+    heartbeat.in_time("forgetting the other user", began.elapsed(), limit);
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::rig::{
-    BACKENDS, Case, Client, DirectorKind, DirectorPlacement, Tier, TierSpec, User, wait_until,
+    BACKENDS, Case, Client, DirectorKind, DirectorPlacement, Heartbeat, PATIENCE, Tier, TierSpec,
+    User, wait_until,
 };
 
 /// From the order to the client's end.
-const KICK_LIMIT: u32 = 3;
+const KICK_LIMIT: Duration = Duration::from_secs(3);
 /// The ring comes together, and hears of a user.
-const RING_LIMIT: Duration = Duration::from_secs(40);
+const RING_LIMIT: Duration = PATIENCE;
 
 /// In the columns of the matrix: Homing gets the orders from a Dovecot over the ring, Dovecot's own
 /// director from a Homing, or by doveadm itself.
@@ -69,10 +70,12 @@ fn idle(tier: &Tier, client: &mut Client, user: &str) -> String {
     home.as_str().expect("a backend").to_owned()
 }
 
-fn expect_end(client: &mut Client, user: &str) {
-    let order = json!({"do": "imap.wait_end", "session": user, "seconds": KICK_LIMIT});
+fn expect_end(heartbeat: &Heartbeat, client: &mut Client, user: &str) {
+    let order = json!({"do": "imap.wait_end", "session": user, "seconds": PATIENCE.as_secs()});
     let answer = client.ask(&order);
     assert_eq!(answer["ok"], true, "{user}: {answer}");
+    let took = Duration::from_secs_f64(answer["seconds"].as_f64().expect("a time"));
+    heartbeat.in_time(&format!("the end of {user}"), took, KICK_LIMIT);
 }
 
 /// The session is there, and where it was.
@@ -120,10 +123,11 @@ fn kicks(case: Case, in_ring: bool) {
         wait_until_known(&tier, user, home);
     }
 
+    let heartbeat = Heartbeat::start();
     let target = (number(&home) + 1) % BACKENDS.len();
     administer(&tier, &["move", "moves", &tier.backend_address(target)]);
-    expect_end(&mut one, "moves");
-    expect_end(&mut two, "moves");
+    expect_end(&heartbeat, &mut one, "moves");
+    expect_end(&heartbeat, &mut two, "moves");
     assert_eq!(tier.visit(&mut two, "imap", "moves"), BACKENDS[target]);
     for client in [&mut one, &mut two] {
         expect_unharmed(client, "stays", &stayed);
@@ -131,7 +135,7 @@ fn kicks(case: Case, in_ring: bool) {
     expect_unharmed(&mut one, "leaves", &left);
 
     administer(&tier, &["kick", "leaves"]);
-    expect_end(&mut one, "leaves");
+    expect_end(&heartbeat, &mut one, "leaves");
     assert_eq!(tier.visit(&mut one, "imap", "leaves"), left);
     for client in [&mut one, &mut two] {
         expect_unharmed(client, "stays", &stayed);
@@ -141,7 +145,7 @@ fn kicks(case: Case, in_ring: bool) {
     administer(&tier, &["update", &address, "0"]);
     administer(&tier, &["flush", &address]);
     for client in [&mut one, &mut two] {
-        expect_end(client, "stays");
+        expect_end(&heartbeat, client, "stays");
     }
     assert_ne!(tier.visit(&mut two, "imap", "stays"), stayed);
     if is_homing {
@@ -177,7 +181,7 @@ fn sessions_that_cannot_be_ended_are_told_of() {
     });
     administer(&tier, &["move", "moves", &address]);
     let said = "a session of user hash";
-    wait_until("Homing says so", Duration::from_secs(20), || {
+    wait_until("Homing says so", PATIENCE, || {
         let log = fs::read_to_string(tier.director.log()).expect("a log");
         let mut lines = log.lines().filter(|line| line.contains(said));
         lines.any(|line| line.contains("srv.imap-login") && line.contains("Permission denied"))

@@ -2,14 +2,15 @@
 //! are flushed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::rig::admin::rows;
-use crate::rig::{BACKENDS, Case, Client, Tier, TierSpec, User};
+use crate::rig::{BACKENDS, Case, Client, Heartbeat, PATIENCE, Tier, TierSpec, User};
 
-/// From the order to the last client's end, in seconds.
-const KICK_LIMIT: u32 = 3;
+/// From the order to the last client's end.
+const KICK_LIMIT: Duration = Duration::from_secs(3);
 /// Users with sessions; each has one in either client.
 const USERS: usize = 24;
 /// Users that come when the backend is empty.
@@ -88,7 +89,8 @@ fn drain(case: Case) {
             "a session has ended already"
         );
     }
-    let wait = json!({"do": "imap.wait_ends", "sessions": leave, "seconds": KICK_LIMIT});
+    let wait = json!({"do": "imap.wait_ends", "sessions": leave, "seconds": PATIENCE.as_secs()});
+    let heartbeat = Heartbeat::start();
     for client in &mut clients {
         client.send(&wait);
     }
@@ -96,6 +98,8 @@ fn drain(case: Case) {
     for client in &mut clients {
         let answer = client.answer(&wait);
         assert_eq!(answer["ok"], true, "{answer}");
+        let took = Duration::from_secs_f64(answer["seconds"].as_f64().expect("a time"));
+        heartbeat.in_time("the end of all sessions", took, KICK_LIMIT);
     }
 
     for name in leave {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::rig::{Case, Client, Tier, TierSpec, User, wait_until};
+use crate::rig::{Case, Client, PATIENCE, Tier, TierSpec, User, wait_until};
 
 for_each_case!(
     director_restart_under_dovecot,
@@ -14,8 +14,8 @@ for_each_case!(
 );
 for_each_case!(auth_killed, crate::restarts::auth_killed);
 
-/// A login process tries auth again no later than this after it has lost it.
-const RECONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// A login process that has lost auth tries again after some seconds.
+const RECONNECT_LIMIT: Duration = PATIENCE;
 
 fn start(case: Case) -> Tier {
     let names = ["early", "late", "third"];

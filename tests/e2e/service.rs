@@ -1,7 +1,7 @@
 //! Homing as a service of Dovecot's master: what that master does to it.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::cases::{ALL_23, ALL_24, PROXY_23, PROXY_24};
 use crate::rig::DirectorPlacement::DovecotService;
-use crate::rig::{Case, Client, DirectorKind, Tier, TierSpec, User, status_field, wait_until};
+use crate::rig::{
+    Case, Client, DirectorKind, PATIENCE, Tier, TierSpec, User, status_field, wait_until,
+};
 
 const SERVICE_23: Case = ALL_23.homing(DovecotService);
 const SERVICE_24: Case = ALL_24.homing(DovecotService);
@@ -19,7 +21,7 @@ const BUILT_IN_23: Case = ALL_23.built_in();
 const BUILT_IN_SHARED_23: Case = PROXY_23.built_in();
 
 /// "At once", on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = PATIENCE;
 
 macro_rules! tests {
     ($($name:ident: $body:ident($case:ident);)*) => {
@@ -75,9 +77,9 @@ fn process(case: Case) {
     assert_eq!(space[3..5], ["unlimited"; 2], "{limits}");
     // SIGUSR1 makes it log; the line must come out in Dovecot's own log, in Dovecot's form.
     assert_eq!(tier.director.users().total, 0);
+    tier.director.wait_log("director: Info: ready: ");
+    tier.director.wait_log("director: Info: users: total=0 ");
     let log = tier.proxy.log_text();
-    assert!(log.contains("director: Info: ready: "), "{log}");
-    assert!(log.contains("director: Info: users: total=0 "), "{log}");
     assert!(!log.contains("director: Error"), "{log}");
     assert!(!log.contains("director: Fatal"), "{log}");
 }
@@ -90,7 +92,7 @@ struct Load {
 
 /// Runs `act` while two mail readers log in and out again without a pause.
 fn under_load(order: &Value, act: impl FnOnce()) -> Load {
-    let stop = AtomicBool::new(false);
+    let (stop, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         let readers = [0, 1].map(|_| {
             scope.spawn(|| {
@@ -98,13 +100,21 @@ fn under_load(order: &Value, act: impl FnOnce()) -> Load {
                 let mut answers = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     answers.push(client.ask(order));
+                    count.fetch_add(1, Ordering::Relaxed);
                 }
                 answers
             })
         });
-        sleep(Duration::from_secs(1));
+        let wait_for_more = |more| {
+            let seen = count.load(Ordering::Relaxed);
+            wait_until("the readers go on", 2 * PATIENCE, || {
+                count.load(Ordering::Relaxed) >= seen + more
+            });
+        };
+        wait_for_more(10);
         act();
         sleep(Duration::from_secs(2));
+        wait_for_more(20);
         stop.store(true, Ordering::Relaxed);
         let answers: Vec<_> = readers
             .into_iter()

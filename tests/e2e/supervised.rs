@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use crate::rig::DirectorPlacement::SystemdLike;
 use crate::rig::{
-    Case, Client, DirectorKind, DirectorPlacement, Supervised, Tier, TierSpec, User, now,
+    Case, Client, DirectorKind, DirectorPlacement, PATIENCE, Supervised, Tier, TierSpec, User, now,
     status_field, wait_until,
 };
 
-const SOON: Duration = Duration::from_secs(20);
-/// A login process that has lost auth tries again at the latest then.
-const RECONNECT_LIMIT: Duration = Duration::from_secs(20);
+const SOON: Duration = PATIENCE;
+/// A login process that has lost auth tries again after some seconds.
+const RECONNECT_LIMIT: Duration = PATIENCE;
 /// `director_user_expire`: keep-alive lines fall due twice as often.
 const EXPIRE: u32 = 10;
 

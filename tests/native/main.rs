@@ -33,11 +33,16 @@ struct Said {
 
 impl Stand {
     fn new() -> Stand {
+        Stand::with_delay("2 s")
+    }
+
+    /// A moved user waits for so long.
+    fn with_delay(delay: &str) -> Stand {
         let site = Site::new();
         let path = site.path("admin-socket");
         let homing = site
             .set("kick_service", "\"none\"")
-            .set("director_user_kick_delay", "\"2 s\"")
+            .set("director_user_kick_delay", &format!("\"{delay}\""))
             .append(&format!(
                 "[[listener]]\ntype = \"admin\"\npath = {path:?}\nmode = \"0666\"\n"
             ))
@@ -177,7 +182,8 @@ fn a_drain_goes_on_without_its_client_and_can_be_changed_and_cancelled() {
 
 #[test]
 fn a_users_place_is_explained() {
-    let stand = Stand::new();
+    // Long enough to be asked for the place meanwhile, also on a busy machine.
+    let stand = Stand::with_delay("8 s");
     let why = |user: &str| stand.json(&["why", user])[0].clone();
     let of = |why: &Value, name: &str| {
         let pairs = why["extra"].as_array().expect("a list");
@@ -199,6 +205,9 @@ fn a_users_place_is_explained() {
         "10.2.0.1"
     };
     stand.ok(&["move", "user1", to]);
+    wait_until("the move's last part", || {
+        of(&why("user1"), "move").as_deref() == Some("delay")
+    });
     let moving = why("user1");
     let expected = [
         ("state", "moving"),

@@ -1,11 +1,14 @@
 //! The other director of a ring of two, played by hand: it answers PING, and brings SYNC back.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::networks::Network;
 use super::rig::{Homing, SOON, clock, wait_for};
 
 pub const PORT: u16 = 19_190;
@@ -18,9 +21,17 @@ pub struct Ring {
     listener: TcpListener,
 }
 
+/// Address `last` of network `net` of these tests.
+pub fn at(net: u8, last: u8) -> IpAddr {
+    static NETWORKS: Mutex<BTreeMap<u8, Network>> = Mutex::new(BTreeMap::new());
+    let mut networks = NETWORKS.lock();
+    let network = networks.entry(net).or_insert_with(Network::claim);
+    network.address(last).into()
+}
+
 impl Ring {
     pub fn new(net: u8) -> Ring {
-        let at = |last| IpAddr::from(Ipv4Addr::new(127, 71, net, last));
+        let at = |last| at(net, last);
         let listener = TcpListener::bind((at(2), PORT)).unwrap();
         listener.set_nonblocking(true).unwrap();
         Ring {

@@ -2,21 +2,17 @@
 //! that has none.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use super::authority::{Authority, expired, write};
-use super::neighbour::{Neighbour, PORT, Ring, connect_from};
+use super::neighbour::{Neighbour, PORT, Ring, at, connect_from};
 use super::rig::homing::run;
 use super::rig::peer::host;
 use super::rig::{EchoAuth, Homing, Peer, SOON, Site, clock, wait_until};
 use super::{hash, ring_line};
-
-fn at(net: u8, last: u8) -> IpAddr {
-    IpAddr::from(Ipv4Addr::new(127, 71, net, last))
-}
 
 /// A director at `own`, in a ring with `others`, with this certificate and key.
 fn site(own: IpAddr, others: &[IpAddr], given: &(String, String), ca: &str) -> Site {
@@ -84,9 +80,8 @@ fn three_directors_are_one_ring_and_a_renewed_certificate_is_taken() {
     wait_until("a ring", || homings.iter().all(whole));
     is_one(&homings, "ann");
     for homing in &homings {
-        let log = homing.log();
-        assert!(log.contains("its certificate is right"), "{log}");
-        assert!(!log.contains("PRIVATE KEY"));
+        homing.wait_said("its certificate is right");
+        assert!(!homing.log().contains("PRIVATE KEY"));
     }
 
     // All go over to another authority, one after the other, and are one ring again.
@@ -249,7 +244,7 @@ fn certificates_are_rolled_out_in_a_running_ring() {
     let homings = [first, start(plain(other, own))];
     wait_until("a ring", || homings.iter().all(whole));
     for homing in &homings {
-        assert!(homing.log().contains("its certificate is right"));
+        homing.wait_said("its certificate is right");
     }
     is_one(&homings, "ann");
     for homing in homings {

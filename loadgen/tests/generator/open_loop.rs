@@ -35,7 +35,8 @@ fn a_stall_of_a_second_shows_in_the_percentiles() {
     assert!(report.latency.p90 >= second * 0.6, "{report}");
     assert!(report.latency.p99 >= second * 0.9, "{report}");
 
-    // A closed loop of the same target hides it: only what was in flight saw the stall.
+    // A closed loop of the same target hides it: only the eight in flight saw the stall. Twice as many on a machine
+    // that stands still as well.
     std::fs::remove_file(&path).unwrap();
     let path = director(directory.path(), |number, id, user| match number {
         1000 => Answer::Late(STALL, right(id, user)),
@@ -47,7 +48,7 @@ fn a_stall_of_a_second_shows_in_the_percentiles() {
         .iter_recorded()
         .filter(|step| step.value_iterated_to() > 900_000_000);
     assert!(
-        (1..=8).contains(&slow.map(|step| step.count_at_value()).sum::<u64>()),
+        (1..=16).contains(&slow.map(|step| step.count_at_value()).sum::<u64>()),
         "{report}"
     );
 }

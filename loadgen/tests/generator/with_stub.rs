@@ -17,16 +17,26 @@ impl Relay {
             .arg(directory.join("auth"))
             .arg("120");
         let relay = Self(relay.spawn().unwrap());
-        for _ in 0..500 {
-            if directory.join("login").exists() {
-                // The path is there a moment before the socket listens.
-                std::thread::sleep(std::time::Duration::from_millis(100));
+        let path = directory.join("login").display().to_string();
+        for _ in 0..6000 {
+            if listens(&path) {
                 return relay;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         panic!("the relay did not start");
     }
+}
+
+/// Whether a socket listens there; it is not connected to, since the relay would then connect to auth. The path is
+/// there a moment earlier.
+fn listens(path: &str) -> bool {
+    const LISTENS: &str = "00010000";
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+    sockets.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.last() == Some(&path) && fields.get(3) == Some(&LISTENS)
+    })
 }
 
 impl Drop for Relay {

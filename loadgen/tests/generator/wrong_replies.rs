@@ -1,5 +1,8 @@
 //! A director that is wrong once in thousands of replies must not get through.
 
+use std::path::Path;
+use std::time::Duration;
+
 use crate::scripted::{Answer, director, plan, right, run};
 use loadgen::{Errors, Plan, Report, Users};
 
@@ -11,6 +14,14 @@ fn failed_with(report: &Report, errors: Errors) {
     assert_eq!(report.errors, errors, "{report}");
     assert!(!report.passed());
     assert!(report.to_string().contains("ERROR"), "{report}");
+}
+
+/// The plan for a director that does not answer.
+fn impatient(path: &Path) -> Plan {
+    Plan {
+        reply_timeout: Duration::from_secs(2),
+        ..plan(path)
+    }
 }
 
 #[test]
@@ -137,10 +148,12 @@ fn failures_and_nonsense() {
 
 #[test]
 fn a_reply_that_never_comes() {
-    let report = run(|number, id, user| match number {
+    let directory = tempfile::tempdir().unwrap();
+    let path = director(directory.path(), |number, id, user| match number {
         WRONG => Answer::Nothing,
         _ => Answer::Line(right(id, user)),
     });
+    let report = loadgen::run(&impatient(&path), |_| {}).unwrap();
     assert!(!report.complete);
     failed_with(
         &report,
@@ -176,7 +189,9 @@ fn nobody_there_and_nobody_answering() {
     );
 
     let path = director(directory.path(), |_, _, _| Answer::Nothing);
-    let error = loadgen::run(&plan(&path), |_| {}).unwrap_err().to_string();
+    let error = loadgen::run(&impatient(&path), |_| {})
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("did not answer anything for 2s"), "{error}");
     let path = {
         std::fs::remove_file(&path).unwrap();

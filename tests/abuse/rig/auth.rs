@@ -16,10 +16,17 @@ pub const GREETING: &str =
 
 /// A listener at `path`; whatever was there is removed.
 pub fn listen(path: &Path) -> Listener {
-    let _ = std::fs::remove_file(path);
-    let listener = UnixListener::bind(path).unwrap();
+    let listener = replace(path);
     listener.set_nonblocking(true).unwrap();
     Listener(listener)
+}
+
+/// A listener in the place of what was at `path`: there is always one or the other.
+fn replace(path: &Path) -> UnixListener {
+    let new = path.with_extension("new");
+    let listener = UnixListener::bind(&new).unwrap();
+    std::fs::rename(&new, path).unwrap();
+    listener
 }
 
 pub struct Listener(pub UnixListener);
@@ -49,8 +56,7 @@ impl EchoAuth {
 
     /// As [`EchoAuth::spawn`], but more than `most` connections at a time are turned away.
     pub fn limited(path: &Path, userdb: bool, most: usize) -> EchoAuth {
-        let _ = std::fs::remove_file(path);
-        let listener = UnixListener::bind(path).unwrap();
+        let listener = replace(path);
         let open = Arc::new(AtomicUsize::new(0));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {

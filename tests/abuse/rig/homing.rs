@@ -172,8 +172,9 @@ impl Homing {
         self.signal(nix::sys::signal::Signal::SIGUSR1);
         wait_for("the state lines", || {
             let log = self.log();
-            log[seen..]
-                .contains("keep_alives=")
+            let (_, last) = log[seen..].split_once("keep_alives=")?;
+            // It may be in the middle of the line.
+            last.contains('\n')
                 .then(|| log[seen..].lines().map(str::to_owned).collect())
         })
     }
@@ -203,15 +204,32 @@ impl Homing {
 
     /// Waits until so many connections are open. The FIFO counts as one.
     pub fn wait_connections(&self, count: u64) {
-        let mut last = 0;
-        for _ in 0..400 {
-            last = self.total("connections");
+        self.wait_total("connections", count);
+    }
+
+    /// Waits until a counter of all cores has this value. It may change a moment after what it counts is seen from
+    /// outside.
+    #[track_caller]
+    pub fn wait_total(&self, name: &str, count: u64) {
+        let end = clock::now() + SOON;
+        loop {
+            let last = self.total(name);
             if last == count {
                 return;
             }
+            assert!(clock::now() < end, "{name}={last}, not {count}");
             std::thread::sleep(Duration::from_millis(50));
         }
-        panic!("{last} connections, not {count}");
+    }
+
+    /// Waits for a text in the log. It may be written a moment after what it tells of is seen from outside.
+    #[track_caller]
+    pub fn wait_said(&self, text: &str) {
+        let end = clock::now() + SOON;
+        while !self.log().contains(text) {
+            assert!(clock::now() < end, "no {text:?} in\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Resident memory in KiB.

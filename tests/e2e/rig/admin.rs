@@ -5,7 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-const ANSWER_LIMIT: Duration = Duration::from_secs(40);
+use super::clock::PATIENCE;
+
+const ANSWER_LIMIT: Duration = PATIENCE;
 
 /// Runs one command that answers with rows, each split into its fields.
 pub fn rows(socket: &Path, command: &str) -> Vec<Vec<String>> {

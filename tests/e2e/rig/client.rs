@@ -20,6 +20,8 @@ pub struct Client {
     child: Child,
     orders: ChildStdin,
     answers: Receiver<String>,
+    /// An answer that was seen and not yet fetched.
+    seen: Option<String>,
 }
 
 impl Client {
@@ -45,6 +47,7 @@ impl Client {
             child,
             orders,
             answers,
+            seen: None,
         }
     }
 
@@ -59,9 +62,16 @@ impl Client {
         writeln!(self.orders, "{order}").expect("the client reads orders");
     }
 
+    /// Whether the answer to an order that was sent is there by now.
+    pub fn has_answered(&mut self) -> bool {
+        self.seen = self.seen.take().or_else(|| self.answers.try_recv().ok());
+        self.seen.is_some()
+    }
+
     /// Waits for the answer to an order.
     pub fn answer(&mut self, order: &Value) -> Value {
-        let line = self.answers.recv_timeout(ANSWER_LIMIT);
+        let seen = self.seen.take();
+        let line = seen.map_or_else(|| self.answers.recv_timeout(ANSWER_LIMIT), Ok);
         let line = line.unwrap_or_else(|error| panic!("no answer to {order}: {error}"));
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in {line}"))
     }

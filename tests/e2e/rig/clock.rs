@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 /// How often a wait looks again.
 const POLL: Duration = Duration::from_millis(20);
 
+/// For what is only waited for: longer than anything takes that works, also where other work keeps the machine busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Reads the clock.
 #[expect(
     clippy::disallowed_methods,

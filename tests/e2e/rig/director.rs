@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use super::admin;
-use super::clock::{wait_for, wait_until};
+use super::clock::{PATIENCE, wait_for, wait_until};
 use super::config::render;
 use super::dovecot::{Dovecot, HOMING, Version};
 use super::process::{Proc, signal, with_hosts};
@@ -22,8 +22,8 @@ use super::service;
 use super::site::Site;
 use super::supervised::Supervised;
 
-const START_LIMIT: Duration = Duration::from_secs(20);
-const DUMP_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = PATIENCE;
+const DUMP_LIMIT: Duration = PATIENCE;
 const TEMPLATE_23: &str = include_str!("conf/director-2.3.conf");
 
 /// Which program directs.
@@ -203,6 +203,15 @@ impl Director {
             Running::Service(_, log) => log.clone(),
             _ => self.site.join(format!("{}.log", self.spec.name)),
         }
+    }
+
+    /// Waits until it has logged this text. What it logs of an event may come a moment after the event is seen
+    /// from outside.
+    #[track_caller]
+    pub fn wait_log(&self, text: &str) {
+        wait_until(&format!("{text:?} in the log"), PATIENCE, || {
+            count_lines(&self.log(), text) > 0
+        });
     }
 
     /// Its sockets.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::clock::wait_until;
+use super::clock::{PATIENCE, wait_until};
 use super::process::{self, Proc};
 use super::site::Site;
 
@@ -14,7 +14,7 @@ const ROOT_24: &str = "/var/cache/homing/trixie";
 const ENTER_ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/rig/enter-root.sh");
 /// The program under test.
 pub const HOMING: &str = env!("CARGO_BIN_EXE_homing");
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = PATIENCE;
 
 /// Which Dovecot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ impl Dovecot {
         let (master, config) = (self.master().to_string(), self.config());
         let output = Command::new("nsenter")
             .args(["--target", &master, "--mount", "--pid", "--root", "--wd=/"])
-            .args(["timeout", "20", "doveadm", "-c"])
+            .args(["timeout", "60", "doveadm", "-c"])
             .arg(config)
             .args(words)
             .stdin(Stdio::null())

@@ -11,6 +11,9 @@ mod clock;
 pub mod config;
 mod director;
 pub mod dovecot;
+mod heartbeat;
+#[path = "../../networks/mod.rs"]
+mod networks;
 mod process;
 mod scripted_auth;
 pub mod seat;
@@ -24,9 +27,10 @@ mod tier;
 mod users;
 
 pub use client::Client;
-pub use clock::{now, wait_until};
+pub use clock::{PATIENCE, now, wait_until};
 pub use director::{Director, DirectorKind, DirectorPlacement, DirectorSpec, Sockets};
 pub use dovecot::{LoginMode, Version};
+pub use heartbeat::Heartbeat;
 pub use process::status_field;
 pub use scripted_auth::{ScriptedAuth, Talk};
 pub use site::Site;

@@ -11,10 +11,10 @@ use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use super::clock::wait_until;
+use super::clock::{PATIENCE, wait_until};
 
 /// Time a process has for a clean end before it is killed.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+const STOP_LIMIT: Duration = PATIENCE;
 
 /// A running child process.
 pub struct Proc {

@@ -8,8 +8,10 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use super::clock::PATIENCE;
+
 /// Whatever a director has to say it says within milliseconds.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = PATIENCE;
 
 /// One end of a conversation: bytes in, bytes out, nothing understood.
 pub struct Talk(UnixStream);

@@ -11,6 +11,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
+use super::networks::Network;
 use super::secrets;
 
 /// With this in the environment, the directory of a failed test stays.
@@ -21,7 +22,7 @@ const TAIL: usize = 60;
 /// Everything that must not be shared between two tests that run at the same time.
 pub struct Site {
     dir: TempDir,
-    net: [u8; 2],
+    network: Network,
     /// The password of all users. Unlike any other text, so that a log can be searched for it.
     pub password: String,
 }
@@ -40,7 +41,7 @@ impl Site {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         Self {
             dir,
-            net: network(process::id(), number),
+            network: Network::claim(),
             password: format!("Sesam-{}-{number}-oeffne", process::id()),
         }
     }
@@ -52,7 +53,7 @@ impl Site {
 
     /// Address `host` of the /24 network that belongs to this site.
     pub fn address(&self, host: u8) -> Ipv4Addr {
-        Ipv4Addr::new(127, self.net[0], self.net[1], host)
+        self.network.address(host)
     }
 
     /// All log files: those directly in the site's directory that end in `.log`.
@@ -115,13 +116,4 @@ fn is_root() -> bool {
 fn next_number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// A /24 of 127.0.0.0/8 for site `number` of process `pid`. Two test programs at a time get
-/// different ones unless their process ids are a multiple of 60 apart; 1,000 sites each.
-fn network(pid: u32, number: u32) -> [u8; 2] {
-    let group = pid % 60;
-    let index = 1024 + group * 1000 + number % 1000;
-    let [.., high, low] = index.to_be_bytes();
-    [high, low]
 }

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::Duration;
 
-use super::clock::{now, wait_for, wait_until};
+use super::clock::{PATIENCE, now, wait_for, wait_until};
 use super::dovecot::HOMING;
 use super::process::{self, Proc};
 
@@ -19,11 +19,11 @@ status=$?
 trap '' TERM
 kill -TERM -1 2>/dev/null
 tries=0
-while kill -0 -1 2>/dev/null && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+while kill -0 -1 2>/dev/null && [ $tries -lt 500 ]; do sleep 0.1; tries=$((tries + 1)); done
 exit $status
 "#;
-const READY_LIMIT: Duration = Duration::from_secs(20);
-const END_LIMIT: Duration = Duration::from_secs(15);
+const READY_LIMIT: Duration = PATIENCE;
+const END_LIMIT: Duration = PATIENCE;
 
 /// A supervised Homing.
 pub struct Supervised {

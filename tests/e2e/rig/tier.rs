@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::clock::wait_until;
+use super::clock::{PATIENCE, wait_until};
 use super::config::{Ports, login_mode, render};
 use super::director::{Director, DirectorKind, DirectorPlacement, DirectorSpec, Sockets};
 use super::dovecot::{Dovecot, LoginMode, Version};
@@ -22,7 +22,7 @@ use super::users::{self, PassdbPorts, User};
 /// Names of the backends, in the order of their addresses.
 pub const BACKENDS: [&str; 3] = ["backend-1", "backend-2", "backend-3"];
 
-const SOCKET_LIMIT: Duration = Duration::from_secs(10);
+const SOCKET_LIMIT: Duration = PATIENCE;
 const RING_PORT: u16 = 9090;
 const PROXY_PORTS: Ports = Ports::at(10_000);
 /// When a proxy and a backend share an address.
