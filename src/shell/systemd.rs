@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
 use crate::settings::Place;
 
@@ -17,7 +17,7 @@ const FIRST: RawFd = 3;
 const LIMIT: usize = 256;
 
 /// The descriptors that systemd handed over, with their names (`FileDescriptorName=`, `unknown`
-/// without one), close-on-exec. Empty when the process was not started so. Call it once, first
+/// without one), close-on-exec and non-blocking. Empty when the process was not started so. Call it once, first
 /// thing in `main`: it takes the descriptors into possession.
 pub fn adopted() -> Vec<(String, OwnedFd)> {
     let Some(names) = parse(std::process::id(), |name| env::var(name).ok()) else {
@@ -33,6 +33,10 @@ pub fn adopted() -> Vec<(String, OwnedFd)> {
             std::mem::forget(fd);
             return None;
         }
+        // systemd leaves them as they are made, unless the unit has NonBlocking=: a core that looks whether
+        // there is another client would wait for one.
+        let flags = fcntl(&fd, FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+        let _ = flags.and_then(|flags| fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)));
         Some((name, fd))
     };
     (FIRST..).zip(names).filter_map(take).collect()

@@ -1,6 +1,7 @@
 //! A running Homing in a ring of two, whose other director is played by the test.
 
 mod authority;
+mod handed;
 mod neighbour;
 #[path = "../networks/mod.rs"]
 mod networks;
