@@ -8,14 +8,17 @@
 //! | [`session`] | one client: its lines in order, one command at a time |
 //! | [`work`] | from a command to what is to be done, and from what came of it to a reply |
 //! | [`rows`] | the rows of lists |
+//! | [`census`] | sessions that an order is about to end |
 //!
 //! A command that Dovecot does not know is added to [`crate::wire::admin::Command`], gets its [`Work`],
 //! and is answered like the others: by a reply, by an answer of the ring, or by rows.
 
+pub mod census;
 pub mod rows;
 pub mod session;
 pub mod work;
 
+pub use census::{Census, Whose};
 pub use rows::UserList;
 pub use session::{Fault, Session};
 pub use work::{Context, Work};

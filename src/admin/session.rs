@@ -10,7 +10,7 @@ use super::work::write_answer;
 use super::{Context, Work};
 use crate::core::ring::Answer;
 use crate::wire::admin::{
-    AdminError, GREETING, MAX_LINE, Reply, handshake, parse, write_end_of_list,
+    AdminError, GREETING, MAX_LINE, Reply, handshake, parse, write_count, write_end_of_list,
 };
 use crate::wire::line::{TooLong, strip_cr};
 
@@ -147,6 +147,20 @@ impl Session {
     /// A reply of one line to any other work; nothing more comes.
     pub fn reply(&mut self, reply: Reply) {
         reply.write(&mut self.out);
+        self.busy = false;
+    }
+
+    /// The number that was asked for, or why it is not known.
+    pub fn count(&mut self, counted: Result<u64, String>) {
+        match counted {
+            Ok(count) => write_count(count, &mut self.out),
+            Err(why) => {
+                // Words of others are in it.
+                let line = why.replace(['\r', '\n'], " ");
+                self.out.extend_from_slice(line.as_bytes());
+                self.out.push(b'\n');
+            }
+        }
         self.busy = false;
     }
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Whose;
 use crate::core::UserHash;
 use crate::core::backends::BackendError;
 use crate::core::ring::{Answer, Order, OrderError, Request, RequestError};
@@ -41,6 +42,10 @@ pub enum Work {
     },
     /// HOMING-DRAIN-LIST.
     Drains,
+    /// HOMING-SESSIONS.
+    Sessions(Whose),
+    /// HOMING-SESSIONS-LEFT.
+    SessionsLeft,
     /// USER-LIST, of one backend or of all.
     Users(Option<IpAddr>),
 }
@@ -59,6 +64,11 @@ impl Work {
             Command::DirectorList => return Some(Work::Directors),
             Command::UserList(host) => return Some(Work::Users(host)),
             Command::DrainList => return Some(Work::Drains),
+            Command::Sessions(whose) => {
+                let whose = Whose::of(whose, |user| hash(user, context));
+                return Some(Work::Sessions(whose));
+            }
+            Command::SessionsLeft => return Some(Work::SessionsLeft),
             Command::UserLookup { user, tag, why } => {
                 let hash = hash(&user, context);
                 let tag = tag.into_owned();

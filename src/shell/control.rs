@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement, spawn_local};
 
@@ -92,6 +93,8 @@ struct Shared {
     ring: RingThread,
     admin: AdminThread,
     names: NamesThread,
+    /// As they are after the last reload.
+    sessions: Arc<ArcSwap<sessions::Config>>,
     /// Never borrowed across an await.
     keeper: RefCell<Option<Keeper>>,
     kept: Vec<Listener>,
@@ -125,6 +128,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
     };
     let notes = Arc::clone(control.tier.directory().notes());
     let cores = Arc::clone(control.tier.cores());
+    let sessions = Arc::new(ArcSwap::from_pointee(control.sessions.clone()));
     let ring = RingThread::start(
         ring_io::serve::Setup {
             driver: control.driver,
@@ -144,6 +148,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         directory: Arc::clone(control.tier.directory()),
         initial,
         configured: configured(&control.reload),
+        count: admin_io::counter(Arc::clone(&sessions), Arc::clone(control.tier.directory())),
         context,
         ring: ring.mailbox(),
         replies,
@@ -168,6 +173,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         ring,
         admin,
         names,
+        sessions,
         keeper: RefCell::new(control.keeper),
         kept: control.kept,
         stop: Cell::new(false),
@@ -267,6 +273,7 @@ async fn take_notices(
                     let read = glommio::executor().spawn_blocking(move || read()).await;
                     if let Some(tuning) = (reload.apply)(read, &shared.tier) {
                         shared.names.tune(tuning.resolve_interval);
+                        shared.sessions.store(Arc::new(tuning.sessions.clone()));
                         shared.ring.tune(tuning);
                     }
                 }

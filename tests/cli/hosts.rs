@@ -146,6 +146,7 @@ fn a_flush_says_what_it_did() {
         json!([{
             "address": second, "reply": "OK",
             "users_before": users(0) + users(1), "users_after": 0,
+            "sessions_ended": null, "sessions_survived": null,
         }])
     );
     let said = stand.json(&["flush", "--max-parallel", "7", "all"]);

@@ -155,6 +155,7 @@ fn a_move_says_from_where_to_where() {
         json!({
             "user": "alice", "hash": hash.parse::<u32>().expect("a hash"), "tag": "",
             "from": first, "to": second, "reply": "OK",
+            "sessions_ended": null, "sessions_survived": null,
         })
     );
     assert_eq!(stand.users(), [(hash.parse().expect("a hash"), second)]);
@@ -171,7 +172,9 @@ fn kicks_are_passed_on() {
     said.ok();
     assert_eq!(
         stand.json(&["kick", "bob"]),
-        json!({"user": "bob", "reply": "OK"})
+        json!({
+            "user": "bob", "reply": "OK", "sessions_ended": null, "sessions_survived": null,
+        })
     );
     stand.homing(&["kick", ""]).failed(64);
     stand.homing(&["kick"]).failed(64);

@@ -8,6 +8,7 @@
 #[macro_use]
 mod cases;
 
+mod counts;
 mod doveadm;
 mod everyday;
 mod failures;

@@ -10,10 +10,11 @@ use super::client::{Answer, Client};
 use super::failure::{Code, Failure, Outcome};
 use super::output::{self, Table, lossy, stamp};
 use super::place::addresses;
+use super::sessions::{Fate, Watch};
 use super::{Done, connect};
 use crate::core::ip_text::ip_text;
 use crate::wire::admin::read::Host;
-use crate::wire::admin::{Command, Reply, Weight};
+use crate::wire::admin::{Command, Reply, Weight, Whose};
 
 /// A backend in JSON.
 #[derive(Serialize)]
@@ -232,6 +233,8 @@ struct FlushJson {
     reply: String,
     users_before: Option<u64>,
     users_after: Option<u64>,
+    #[serde(flatten)]
+    fate: Fate,
 }
 
 /// Moves the users of one backend or of all to where they belong.
@@ -252,7 +255,13 @@ pub(super) fn flush(args: &FlushArgs) -> Done {
                 max_parallel: args.max_parallel,
             },
         };
+        // A forced flush ends none.
+        let watch = match args.force_flush {
+            true => Watch::nothing(),
+            false => Watch::begin(&mut client, Whose::Backend(target))?,
+        };
         let answer = client.request(&command)?;
+        let fate = watch.end_of(&answer, &mut client)?;
         let failed = match target {
             Some(ip) => judge(ip, &answer, Code::NotFound).err(),
             None if answer == Answer::Known(Reply::Ok) => None,
@@ -262,7 +271,7 @@ pub(super) fn flush(args: &FlushArgs) -> Done {
             eprintln!("{failure}");
             outcome.failed(failure.code);
         }
-        replies.push((target, answer));
+        replies.push((target, answer, fate));
     }
     let after = client.hosts()?;
     report_flush(args, &replies, &before, &after)?;
@@ -271,13 +280,13 @@ pub(super) fn flush(args: &FlushArgs) -> Done {
 
 fn report_flush(
     args: &FlushArgs,
-    replies: &[(Option<IpAddr>, Answer)],
+    replies: &[(Option<IpAddr>, Answer, Fate)],
     before: &[Host],
     after: &[Host],
 ) -> Result<(), Failure> {
     let users = |hosts: &[Host], ip| hosts.iter().find(|it| it.ip == ip).map(|it| it.users);
     let mut rows = Vec::new();
-    for (target, answer) in replies {
+    for (target, answer, fate) in replies {
         let all = before.iter().map(|host| host.ip);
         let targets = target.map_or_else(|| all.collect(), |ip| vec![ip]);
         rows.extend(targets.into_iter().map(|ip| FlushJson {
@@ -285,6 +294,8 @@ fn report_flush(
             reply: answer.text().to_owned(),
             users_before: users(before, ip),
             users_after: users(after, ip),
+            // Those of all backends are counted together.
+            fate: target.map_or_else(Fate::default, |_| *fate),
         }));
     }
     if args.common.json {
@@ -295,13 +306,32 @@ fn report_flush(
         return Ok(());
     }
     let number = |number: Option<u64>| number.map(|it| it.to_string()).unwrap_or_default();
-    let mut table = Table::new(&["flushed", "users before#", "users after#"]);
+    // Of a Dovecot's sessions nothing is known.
+    let counted = rows.iter().any(|row| row.fate != Fate::default());
+    let mut table = match counted {
+        true => Table::new(&[
+            "flushed",
+            "users before#",
+            "users after#",
+            "sessions ended#",
+            "survived#",
+        ]),
+        false => Table::new(&["flushed", "users before#", "users after#"]),
+    };
     for row in &rows {
-        table.row([
-            row.address.clone(),
-            number(row.users_before),
-            number(row.users_after),
-        ]);
+        let address = row.address.clone();
+        let [before, after] = [row.users_before, row.users_after].map(number);
+        let [ended, survived] = [row.fate.sessions_ended, row.fate.sessions_survived].map(number);
+        match counted {
+            true => table.row([address, before, after, ended, survived]),
+            false => table.row([address, before, after]),
+        }
     }
-    output::print(&table.render(output::terminal()))
+    output::print(&table.render(output::terminal()))?;
+    let all = replies.iter().filter(|(target, ..)| target.is_none());
+    let text: String = all.map(|(.., fate)| fate.text()).collect();
+    match text.strip_prefix(", ") {
+        Some(text) => output::print(&format!("{text}\n")),
+        None => Ok(()),
+    }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `place`, `client`, `failure`, `output` | where the director is; one connection; exit codes; tables and JSON |
 //! | `hosts`, `users`, `ring` | the commands of `doveadm director` |
+//! | `sessions` | how many sessions an order has ended |
 //! | `drain` | a backend is emptied gradually |
 //! | `names` | which user names there are |
 //! | `dump`, `restore` | the backends as a file: format and differences without I/O; the commands |
@@ -23,6 +24,7 @@ mod plan;
 mod plan_command;
 mod restore;
 mod ring;
+mod sessions;
 mod users;
 mod why;
 

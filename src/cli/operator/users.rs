@@ -12,10 +12,11 @@ use super::failure::{Code, Failure, Outcome};
 use super::hosts::judge;
 use super::output::{self, Table, lossy, stamp};
 use super::place::{Source, addresses};
+use super::sessions::{Fate, Watch};
 use super::{Done, connect, names};
 use crate::core::ip_text::ip_text;
 use crate::wire::admin::read::{self, Host};
-use crate::wire::admin::{Command, Fact, LookupRow, Reply, User};
+use crate::wire::admin::{Command, Fact, LookupRow, Reply, User, Whose};
 
 /// Where a user is under one tag, in JSON.
 #[derive(Serialize)]
@@ -217,6 +218,8 @@ struct MoveJson<'a> {
     from: Option<String>,
     to: String,
     reply: &'a str,
+    #[serde(flatten)]
+    fate: Fate,
 }
 
 /// Moves one user.
@@ -244,7 +247,16 @@ pub(super) fn move_user(args: &MoveArgs) -> Done {
         None => None,
     };
     let user = User::Hash(hash);
+    let except = Some(host);
+    let watch = Watch::begin(
+        &mut client,
+        Whose::User {
+            user: user.clone(),
+            except,
+        },
+    )?;
     let answer = client.request(&Command::UserMove { user, host })?;
+    let fate = watch.end_of(&answer, &mut client)?;
     let from = from.map(|(ip, _)| ip_text(ip));
     if args.common.json {
         output::json(&MoveJson {
@@ -254,6 +266,7 @@ pub(super) fn move_user(args: &MoveArgs) -> Done {
             from: from.clone(),
             to: to.clone(),
             reply: answer.text(),
+            fate,
         })?;
     }
     if answer == Answer::Known(Reply::TryAgain) {
@@ -266,9 +279,9 @@ pub(super) fn move_user(args: &MoveArgs) -> Done {
     if !args.common.json {
         let user = format!("{} (hash {hash})", args.user);
         output::print(&match from {
-            None => format!("{user}: was nowhere, now on {to}\n"),
+            None => format!("{user}: was nowhere, now on {to}{}\n", fate.text()),
             Some(from) if from == to => format!("{user}: is on {to} already\n"),
-            Some(from) => format!("{user}: moves from {from} to {to}\n"),
+            Some(from) => format!("{user}: moves from {from} to {to}{}\n", fate.text()),
         })?;
     }
     Ok(Outcome::default())
@@ -279,6 +292,8 @@ pub(super) fn move_user(args: &MoveArgs) -> Done {
 struct KickJson<'a> {
     user: &'a str,
     reply: &'a str,
+    #[serde(flatten)]
+    fate: Fate,
 }
 
 /// Ends a user's sessions.
@@ -299,18 +314,28 @@ pub(super) fn kick(args: &KickArgs) -> Done {
             nowait,
         },
     };
-    let answer = connect(&args.common)?.request(&command)?;
+    let mut client = connect(&args.common)?;
+    // Which sessions have a passdb field nobody tells.
+    let watch = match &command {
+        Command::UserKick { user, .. } => Watch::begin(&mut client, Whose::Name(user.clone()))?,
+        _ => Watch::nothing(),
+    };
+    let answer = client.request(&command)?;
+    let fate = watch.end_of(&answer, &mut client)?;
     if args.common.json {
         output::json(&KickJson {
             user: &args.user,
             reply: answer.text(),
+            fate,
         })?;
     }
     if answer != Answer::Known(Reply::Ok) {
         let (user, text) = (&args.user, answer.text());
         return Err(Failure::temporary(format!("{user}: {text}")));
     }
-    if args.common.verbose {
+    if !args.common.json && fate != Fate::default() {
+        output::print(&format!("{}: kicked{}\n", args.user, fate.text()))?;
+    } else if args.common.verbose {
         eprintln!("{}: kicked", args.user);
     }
     Ok(Outcome::default())

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::admin::{Session, UserList};
+use crate::admin::{Census, Session, UserList, Whose};
 use crate::core::Mono;
 use crate::shell::io::{Read, receive, write};
 
@@ -17,6 +17,8 @@ pub(super) struct Conn {
     pub(super) session: Session,
     /// A list that is being written.
     pub(super) list: Option<UserList>,
+    /// Sessions that HOMING-SESSIONS has remembered.
+    pub(super) watched_sessions: Option<(Whose, Census)>,
     /// Bytes of the session's output that were written.
     sent: usize,
     /// The client reads nothing any more.
@@ -34,6 +36,7 @@ impl Conn {
             peer,
             session,
             list: None,
+            watched_sessions: None,
             sent: 0,
             deaf: false,
             watched: (false, false),

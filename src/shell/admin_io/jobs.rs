@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use super::serve::Message;
-use crate::admin::UserList;
+use crate::admin::{Census, UserList, Whose};
 use crate::core::ring::Ticket;
 use crate::shell::clock;
 use crate::shell::directory::Directory;
@@ -14,6 +14,13 @@ use crate::shell::mailbox::Mailbox;
 
 /// Reads the settings' backends again, which may wait for name servers. `None`: they are wrong now.
 pub type Configured = Arc<dyn Fn() -> Option<Vec<IpAddr>> + Send + Sync>;
+
+/// Counts the sessions that there are of somebody; called on a thread of its own. Errors: they are not
+/// known, and why.
+pub type Count = Arc<dyn Fn(&Whose) -> Result<Census, String> + Send + Sync>;
+
+/// Counts of sessions that are under way at a time; each may make Dovecot list all that there are.
+const COUNTS_MAX: usize = 4;
 
 /// Users in all lists that are being made or written: 64 MiB. One list may be larger, alone.
 const LISTED_MAX: usize = 4 << 20;
@@ -30,12 +37,15 @@ pub(super) struct Jobs {
     /// Those that the settings are being read for, and those that came later.
     reading: Vec<Ticket>,
     readers_waiting: Vec<Ticket>,
+    count: Count,
+    counts: usize,
 }
 
 impl Jobs {
     pub(super) fn new(
         directory: Arc<Directory>,
         configured: Configured,
+        count: Count,
         mailbox: Arc<Mailbox<Message>>,
     ) -> Jobs {
         Jobs {
@@ -47,6 +57,8 @@ impl Jobs {
             lists_waiting: VecDeque::new(),
             reading: Vec::new(),
             readers_waiting: Vec::new(),
+            count,
+            counts: 0,
         }
     }
 
@@ -89,6 +101,30 @@ impl Jobs {
                 self.mailbox.send(Message::Failed(ticket));
             }
         }
+    }
+
+    /// [`Message::Sessions`] follows, or [`Message::Failed`]. `false`: too many are being counted.
+    pub(super) fn count_sessions(&mut self, ticket: Ticket, whose: Whose) -> bool {
+        if self.counts >= COUNTS_MAX {
+            return false;
+        }
+        self.counts += 1;
+        let count = Arc::clone(&self.count);
+        let mailbox = Arc::clone(&self.mailbox);
+        let begun = spawn("admin-sessions", move || {
+            let counted = count(&whose);
+            mailbox.send(Message::Sessions(ticket, whose, counted));
+        });
+        if !begun {
+            self.counts -= 1;
+            self.mailbox.send(Message::Failed(ticket));
+        }
+        true
+    }
+
+    /// One of them is over.
+    pub(super) fn sessions_are_counted(&mut self) {
+        self.counts -= 1;
     }
 
     /// [`Message::Configured`] follows. Who asks while they are being read waits for the next time.

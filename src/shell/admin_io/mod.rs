@@ -5,6 +5,7 @@
 //! | `accept` | who may connect, and how many |
 //! | `conn` | one connection: bytes in and out |
 //! | `jobs` | what takes long: lists of users, names that must be looked up |
+//! | `sessions` | how many sessions somebody has |
 //! | [`serve`] | the thread, and what others tell it |
 //!
 //! One thread has an epoll instance, from which everything comes: listeners, connections, and messages
@@ -15,11 +16,14 @@ mod accept;
 mod conn;
 mod jobs;
 pub mod serve;
+mod sessions;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+
+pub use sessions::counter;
 
 use accept::{LISTENER, Listener};
 use conn::Conn;
@@ -62,6 +66,8 @@ pub struct Setup {
     pub initial: Arc<Snapshot>,
     /// Reads the settings' backends again; called on a thread of its own.
     pub configured: jobs::Configured,
+    /// Counts sessions.
+    pub count: jobs::Count,
     /// How commands are understood.
     pub context: Context,
     /// Of the ring's thread, which carries requests out.
@@ -106,6 +112,7 @@ impl AdminIo {
         let jobs = Jobs::new(
             Arc::clone(&setup.directory),
             Arc::clone(&setup.configured),
+            Arc::clone(&setup.count),
             Arc::clone(&mailbox),
         );
         let now = clock::mono();
@@ -265,6 +272,13 @@ impl AdminIo {
                 let ticket = self.ticket(id);
                 self.jobs.read_settings(ticket);
             }
+            Work::Sessions(whose) => {
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.watched_sessions = None;
+                }
+                self.count(id, whose);
+            }
+            Work::SessionsLeft => self.count_left(id),
             Work::Users(host) => {
                 let ticket = self.ticket(id);
                 self.jobs.list_users(ticket, host);

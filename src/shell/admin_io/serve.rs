@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 pub use super::accept::Gate;
-pub use super::jobs::Configured;
+pub use super::jobs::{Configured, Count};
 use super::{AdminIo, Setup};
-use crate::admin::UserList;
+use crate::admin::{Census, UserList, Whose};
 use crate::core::ring::Ticket;
 use crate::shell::clock;
 use crate::shell::epoll::Events;
@@ -27,6 +27,8 @@ pub enum Message {
     Unlisten(usize),
     /// A list of users, which was expected to have so many.
     Users(Ticket, UserList, usize),
+    /// Whose sessions were asked for, and those that are there; or why that is not known.
+    Sessions(Ticket, Whose, Result<Census, String>),
     /// What was asked for cannot be had.
     Failed(Ticket),
     /// The settings' backends.
@@ -100,6 +102,10 @@ impl AdminIo {
                 Message::Users(ticket, list, about) => {
                     self.jobs.list_is_made(about, list.len());
                     self.users(ticket, list);
+                }
+                Message::Sessions(ticket, whose, counted) => {
+                    self.jobs.sessions_are_counted();
+                    self.sessions(ticket, whose, counted);
                 }
                 Message::Failed(ticket) => self.failed(ticket),
                 Message::Configured(configured) => {

@@ -1,5 +1,5 @@
-//! Sessions that are there when the director starts (docs/protocol/kicks.md, sessions that outlive the
-//! director).
+//! Which sessions there are: at the start (docs/protocol/kicks.md, sessions that outlive the director),
+//! and for whoever wants to know.
 
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -36,43 +36,88 @@ pub enum User {
     Name(Vec<u8>),
 }
 
+/// A session as Dovecot lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed<'a> {
+    /// The user's hash, if the login process was told it.
+    pub hash: Option<u32>,
+    /// The login name.
+    pub name: &'a [u8],
+    /// The backend.
+    pub backend: IpAddr,
+    /// The session's own number; of Dovecot 2.3 the whole row, which others of the client may share.
+    pub id: &'a [u8],
+}
+
+type Each<'a> = &'a mut dyn FnMut(Listed<'_>);
+
 /// Asks Dovecot for its sessions; waits a second at most. What cannot be had is not there, and why is
 /// logged: the director can do without.
 pub fn learn(config: &Config) -> Vec<Learnt> {
     let begun = clock::mono();
-    let until = begun.after(LIMIT);
+    let mut learnt = Vec::new();
+    let done = list(config, LIMIT, &mut |session| {
+        let user = match session.hash {
+            Some(hash) => User::Hash(hash),
+            None => User::Name(session.name.to_owned()),
+        };
+        if learnt.len() < SESSIONS_MAX {
+            let backend = session.backend;
+            learnt.push(Learnt { user, backend });
+        }
+    });
+    let milliseconds = clock::mono().since(begun) / 1_000_000;
+    let count = learnt.len();
+    match done {
+        Ok(()) => tracing::info!("{count} sessions are there already ({milliseconds} ms)"),
+        Err(Unlisted::Nobody(why)) => {
+            tracing::debug!("sessions that are there are not known: {why}");
+        }
+        Err(Unlisted::Cut(why)) => {
+            tracing::warn!("{count} sessions are there already, perhaps more: {why}");
+        }
+    }
+    learnt
+}
+
+/// Why not all sessions were listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unlisted {
+    /// There is nobody to ask.
+    Nobody(String),
+    /// The list has begun, but there was no end of it.
+    Cut(String),
+}
+
+/// Asks Dovecot for its sessions; waits for `limit` nanoseconds at most.
+///
+/// # Errors
+/// Some sessions, or all, are not known; why.
+pub fn list(config: &Config, limit: u64, each: Each<'_>) -> Result<(), Unlisted> {
+    let until = clock::mono().after(limit);
+    let mut faults = Vec::new();
     for name in names(config.service) {
         let path = config.base_dir.join(name);
         let stream = match dial(&path) {
             Ok(fd) => UnixStream::from(fd),
             Err(error) => {
-                tracing::debug!(
-                    "sessions that are there are not known: {}",
-                    fault(&path, &error)
-                );
+                faults.push(fault(&path, &error));
                 continue;
             }
         };
-        let mut learnt = Vec::new();
         let done = match *name {
-            "ipc" => of_ipc(stream, until, &mut learnt),
-            _ => of_anvil(stream, until, &mut learnt),
+            "ipc" => of_ipc(stream, until, each),
+            _ => of_anvil(stream, until, each),
         };
-        let milliseconds = clock::mono().since(begun) / 1_000_000;
-        let count = learnt.len();
-        match done {
-            Ok(()) => tracing::info!("{count} sessions are there already ({milliseconds} ms)"),
-            Err(error) => tracing::warn!(
-                "{count} sessions are there already, perhaps more: {}: {error}",
-                path.display()
-            ),
-        }
-        return learnt;
+        return done.map_err(|error| Unlisted::Cut(format!("{}: {error}", path.display())));
     }
-    Vec::new()
+    if faults.is_empty() {
+        faults.push("kick_service is none".to_owned());
+    }
+    Err(Unlisted::Nobody(faults.join("; ")))
 }
 
-fn of_ipc(mut stream: UnixStream, until: Mono, learnt: &mut Vec<Learnt>) -> io::Result<()> {
+fn of_ipc(mut stream: UnixStream, until: Mono, each: Each<'_>) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     let mut request = Vec::new();
     ipc::Command::List.write(&mut request);
@@ -85,11 +130,13 @@ fn of_ipc(mut stream: UnixStream, until: Mono, learnt: &mut Vec<Learnt>) -> io::
         |line| match ipc::Reply::parse(line) {
             Ok(ipc::Reply::Row(row)) => {
                 if let Some(session) = listing.row(row) {
-                    note(
-                        learnt,
-                        User::Name(session.user.into_owned()),
-                        session.backend,
-                    );
+                    each(Listed {
+                        hash: None,
+                        name: &session.user,
+                        backend: session.backend,
+                        // Client and service: all that tells sessions apart there.
+                        id: row,
+                    });
                 }
                 Ok(false)
             }
@@ -101,7 +148,7 @@ fn of_ipc(mut stream: UnixStream, until: Mono, learnt: &mut Vec<Learnt>) -> io::
     )
 }
 
-fn of_anvil(mut stream: UnixStream, until: Mono, learnt: &mut Vec<Learnt>) -> io::Result<()> {
+fn of_anvil(mut stream: UnixStream, until: Mono, each: Each<'_>) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     let mut request = anvil::GREETING.to_vec();
     anvil::Command::Dump.write(&mut request);
@@ -118,19 +165,18 @@ fn of_anvil(mut stream: UnixStream, until: Mono, learnt: &mut Vec<Learnt>) -> io
             anvil::Line::Session(session) => {
                 let hash = number(&dump.field(&session, anvil::HASH_FIELD.as_bytes()));
                 // Without a hash it is none that a director has placed.
-                if let (Some(hash), Some(backend)) = (hash, session.backend) {
-                    note(learnt, User::Hash(hash), backend);
+                if let (Some(_), Some(backend)) = (hash, session.backend) {
+                    each(Listed {
+                        hash,
+                        name: &session.user,
+                        backend,
+                        id: &session.guid,
+                    });
                 }
             }
         }
         Ok(false)
     })
-}
-
-fn note(learnt: &mut Vec<Learnt>, user: User, backend: IpAddr) {
-    if learnt.len() < SESSIONS_MAX {
-        learnt.push(Learnt { user, backend });
-    }
 }
 
 /// Reads lines until `each` says that it was the last one.

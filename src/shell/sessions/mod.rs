@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `serve` | the thread: a connection to Dovecot's service, and what [`core::sessions`](crate::core::sessions) wants |
 //! | `tell` | a connection to one login process |
-//! | `learn` | sessions that are there when the director starts |
+//! | `learn` | which sessions there are |
 //! | `flush` | flush scripts, each on a thread of its own |
 //! | `program` | a program and its children |
 
@@ -29,7 +29,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
-pub use learn::{Learnt, User, learn};
+pub use learn::{Learnt, Listed, Unlisted, User, learn, list};
 
 /// How sessions are ended and scripts are run.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ pub use error::AdminError;
 pub use parse::{handshake, parse};
 pub use write::{
     ConnKind, ConnStatus, DirectorRow, DrainRow, Fact, HostRow, LookupRow, RingStatus, Traffic,
-    UserRow, write_end_of_list, write_removed_host,
+    UserRow, write_count, write_end_of_list, write_removed_host,
 };
 
 /// Said before anything is read. poolmon compares it with exactly this.
@@ -93,6 +93,10 @@ pub enum Command<'a> {
     DrainCancel(IpAddr),
     /// Homing only: [`DrainRow`]s.
     DrainList,
+    /// Homing only: how many sessions somebody has. They are remembered.
+    Sessions(Whose<'a>),
+    /// Homing only: how many of the sessions that were remembered last are still there.
+    SessionsLeft,
     /// The users of a backend, or of all: [`UserRow`]s.
     UserList(Option<IpAddr>),
     /// A user moves.
@@ -122,6 +126,22 @@ pub enum Command<'a> {
 
 /// The last argument of a USER-LOOKUP that asks for more than Dovecot tells.
 const WHY: &[u8] = b"why";
+
+/// Whose sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose<'a> {
+    /// Of all with the user's hash.
+    User {
+        /// The user.
+        user: User<'a>,
+        /// Sessions at this backend do not count.
+        except: Option<IpAddr>,
+    },
+    /// Of this login name.
+    Name(Cow<'a, [u8]>),
+    /// At this backend, or all.
+    Backend(Option<IpAddr>),
+}
 
 /// A backend and its weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,6 +174,8 @@ impl Command<'_> {
             | Command::HostResetUsers { .. }
             | Command::UserLookup { .. }
             | Command::DrainList
+            | Command::Sessions(_)
+            | Command::SessionsLeft
             | Command::UserList(_)
             | Command::UserMove { .. }
             | Command::UserKick { .. }

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use memchr::memchr;
 
 use super::error::shown;
-use super::{AdminError, Command, User, WHY, Weight};
+use super::{AdminError, Command, User, WHY, Weight, Whose};
 use crate::wire::ip_text::parse_lenient;
 use crate::wire::line::unescape;
 
@@ -111,6 +111,8 @@ fn parse_own<'a>(word: &[u8], rest: Option<&'a [u8]>) -> Result<Command<'a>, Adm
         }
         b"HOMING-DRAIN-CANCEL" => Command::DrainCancel(args("HOMING-DRAIN-CANCEL").host()?),
         b"HOMING-DRAIN-LIST" => Command::DrainList,
+        b"HOMING-SESSIONS" => Command::Sessions(args("HOMING-SESSIONS").whose()?),
+        b"HOMING-SESSIONS-LEFT" => Command::SessionsLeft,
         _ => return Err(AdminError::Unknown(shown(word))),
     })
 }
@@ -211,6 +213,19 @@ impl<'a> Args<'a> {
         let value = self.needed(argument)?;
         let rate = number(&value).and_then(NonZeroU32::new);
         rate.ok_or_else(|| self.bad(argument, &value))
+    }
+
+    fn whose(&mut self) -> Result<Whose<'a>, AdminError> {
+        let kind = self.needed("kind")?;
+        Ok(match &*kind {
+            b"user" => Whose::User {
+                user: user(self.needed("user")?),
+                except: self.host_or_all()?,
+            },
+            b"name" => Whose::Name(self.needed("name")?),
+            b"backend" => Whose::Backend(self.host_or_all()?),
+            _ => return Err(self.bad("kind", &kind)),
+        })
     }
 
     fn nowait(&mut self) -> bool {

@@ -135,6 +135,12 @@ pub fn facts(line: &[u8]) -> Vec<Fact> {
     fields(line).skip(4).filter_map(fact).collect()
 }
 
+/// The number of a reply that has one ([`super::write_count`]); `None`: other words.
+pub fn count(line: &[u8]) -> Option<u64> {
+    let digits = line.strip_prefix(b"OK\t")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// A row of HOMING-DRAIN-LIST.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use super::{Command, User, WHY, Weight};
+use super::{Command, User, WHY, Weight, Whose};
 use crate::wire::ip_text::ip_text;
 use crate::wire::line::escape_into;
 
@@ -16,7 +16,9 @@ impl Command<'_> {
             Command::HostList
             | Command::HostListRemoved
             | Command::DirectorList
-            | Command::DrainList => {}
+            | Command::DrainList
+            | Command::SessionsLeft => {}
+            Command::Sessions(of) => whose(of, out),
             Command::DirectorAdd { ip, port } | Command::DirectorRemove { ip, port } => {
                 argument(ip_text(*ip).as_bytes(), out);
                 number(port.map(u32::from), out);
@@ -90,6 +92,8 @@ impl Command<'_> {
             Command::DrainBegin { .. } => "HOMING-DRAIN",
             Command::DrainCancel(_) => "HOMING-DRAIN-CANCEL",
             Command::DrainList => "HOMING-DRAIN-LIST",
+            Command::Sessions(_) => "HOMING-SESSIONS",
+            Command::SessionsLeft => "HOMING-SESSIONS-LEFT",
             Command::UserList(_) => "USER-LIST",
             Command::UserMove { .. } => "USER-MOVE",
             Command::UserKick { .. } => "USER-KICK",
@@ -130,6 +134,26 @@ fn whom(user: &User<'_>, out: &mut Vec<u8>) {
         User::Name(name) => Cow::Borrowed(name),
     };
     argument(&text, out);
+}
+
+fn whose(whose: &Whose<'_>, out: &mut Vec<u8>) {
+    match whose {
+        Whose::User { user, except } => {
+            argument(b"user", out);
+            whom(user, out);
+            if except.is_some() {
+                optional(*except, out);
+            }
+        }
+        Whose::Name(name) => {
+            argument(b"name", out);
+            argument(name, out);
+        }
+        Whose::Backend(backend) => {
+            argument(b"backend", out);
+            optional(*backend, out);
+        }
+    }
 }
 
 fn flag(nowait: bool, out: &mut Vec<u8>) {
@@ -186,6 +210,11 @@ mod tests {
             }),
             any::<IpAddr>().prop_map(Command::DrainCancel),
             Just(Command::DrainList),
+            (user(), any::<Option<IpAddr>>())
+                .prop_map(|(user, except)| Command::Sessions(Whose::User { user, except })),
+            bytes().prop_map(|name| Command::Sessions(Whose::Name(name))),
+            any::<Option<IpAddr>>().prop_map(|host| Command::Sessions(Whose::Backend(host))),
+            Just(Command::SessionsLeft),
             any::<Option<IpAddr>>().prop_map(Command::UserList),
             (user(), any::<IpAddr>()).prop_map(|(user, host)| Command::UserMove { user, host }),
             (bytes(), any::<bool>()).prop_map(|(user, nowait)| Command::UserKick { user, nowait }),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::wire::ip_text::ip_text;
-use crate::wire::line::escape_into;
+use crate::wire::line::{escape_into, push_number};
 use crate::wire::ring::DirectorId;
 
 /// Ends every list, also one without rows.
@@ -278,6 +278,13 @@ impl LookupRow {
         }
         out.push(b'\n');
     }
+}
+
+/// Appends the reply to [`super::Command::Sessions`] and [`super::Command::SessionsLeft`].
+pub fn write_count(count: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"OK\t");
+    push_number(count, out);
+    out.push(b'\n');
 }
 
 /// A row of HOMING-DRAIN-LIST.
