@@ -22,5 +22,6 @@ mod expiry;
 mod large;
 mod migration;
 mod names;
+mod orders;
 mod outages;
 mod start;

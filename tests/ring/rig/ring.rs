@@ -71,6 +71,8 @@ pub struct Ring {
     probes: usize,
     /// Orders that were given by doveadm.
     turn: AtomicUsize,
+    /// The only member that is given orders; none: all by turns.
+    ordered: Option<usize>,
     /// Members that the test has cut off: others may complain about them.
     cut: BTreeSet<Ipv4Addr>,
     /// How much of each log was looked at.
@@ -119,6 +121,7 @@ impl Ring {
             users: BTreeMap::new(),
             probes: 0,
             turn: AtomicUsize::new(0),
+            ordered: None,
             // At the start each is unreachable for a while.
             cut: seat.directors.iter().copied().collect(),
             read: BTreeMap::new(),
@@ -360,11 +363,36 @@ impl Ring {
         self.users.insert(name.to_owned(), to);
     }
 
-    /// `doveadm director …` at the members that are up by turns, which must succeed; what it says.
+    /// From now on this member is given all orders.
+    pub fn order_at(&mut self, number: usize) {
+        self.ordered = Some(number);
+    }
+
+    /// Has users of a backend, or of all, go to where new ones would; waits until all were told to.
+    pub fn flush(&mut self, backend: Option<Ipv4Addr>) {
+        let word = backend.map_or_else(|| "all".to_owned(), |backend| backend.to_string());
+        self.doveadm(&["flush", &word]);
+        let homes = self.backends.homes();
+        for (name, at) in &mut self.users {
+            if backend.is_none_or(|backend| backend == *at) {
+                *at = homes.of(name);
+            }
+        }
+    }
+
+    /// Has a backend's users forgotten; their sessions are not ended.
+    pub fn forget(&mut self, backend: Ipv4Addr) {
+        self.doveadm(&["flush", "-F", &backend.to_string()]);
+        self.users.retain(|_, at| *at != backend);
+    }
+
+    /// `doveadm director …` at the members that are up by turns, or at the one that is given all orders,
+    /// which must succeed; what it says.
     pub fn doveadm(&self, words: &[&str]) -> String {
         let up = self.up();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.doveadm_at(up[turn % up.len()], &[], words)
+        let number = self.ordered.unwrap_or_else(|| up[turn % up.len()]);
+        self.doveadm_at(number, &[], words)
     }
 
     /// The same at one of them, with options for doveadm itself.
@@ -375,6 +403,13 @@ impl Ring {
         let kind = member.kind();
         assert_eq!(status, Some(0), "doveadm {words:?} at {kind:?}: {said}");
         said
+    }
+
+    /// The debug log of a member that is a Dovecot, which has all that comes in on the ring.
+    pub fn debug_of(&self, number: usize) -> String {
+        let log = self.members[number].director().log();
+        let text = fs::read(log.with_extension("debug")).expect("a debug log");
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// How often a text is in the Dovecots' debug logs, which have all that comes in on the ring.
