@@ -14,6 +14,7 @@ mod failures;
 mod flush_scripts;
 mod handshake;
 mod idle;
+mod kick_storm;
 mod kicks;
 mod maintenance;
 mod placement;
