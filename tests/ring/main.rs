@@ -18,6 +18,7 @@ mod e2e;
 mod rig;
 
 mod changes;
+mod drains;
 mod expiry;
 mod large;
 mod migration;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use super::load::Load;
 use super::member::{Member, Wanted, kind};
 use super::orders::in_a_row;
 use super::view::{self, Expected};
+use crate::e2e::admin::rows;
+use crate::e2e::dovecot::HOMING;
 use crate::e2e::seat::Seat;
 use crate::e2e::{Director, DirectorKind, Site, StubAuth, now};
 
@@ -403,6 +406,36 @@ impl Ring {
         let kind = member.kind();
         assert_eq!(status, Some(0), "doveadm {words:?} at {kind:?}: {said}");
         said
+    }
+
+    /// `homing …` about a member that is a Homing, which must succeed; what it says.
+    pub fn homing_at(&self, number: usize, words: &[&str]) -> String {
+        let output = Command::new(HOMING)
+            .args(words)
+            .arg("-a")
+            .arg(self.members[number].director().admin_socket())
+            .stdin(Stdio::null())
+            .output()
+            .expect("homing");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(output.status.success(), "homing {words:?}: {text}");
+        text
+    }
+
+    /// Where a member has the users it should know.
+    pub fn places_at(&self, number: usize) -> BTreeMap<String, Ipv4Addr> {
+        let socket = self.members[number].director().admin_socket();
+        let known = view::users(&rows(&socket, "USER-LIST"));
+        let names = self.users.keys();
+        names
+            .filter_map(|name| Some((name.clone(), *known.get(&user_hash(name))?)))
+            .collect()
+    }
+
+    /// A director has moved a user by itself.
+    pub fn expect_user(&mut self, name: &str, at: Ipv4Addr) {
+        self.users.insert(name.to_owned(), at);
     }
 
     /// The debug log of a member that is a Dovecot, which has all that comes in on the ring.

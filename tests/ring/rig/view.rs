@@ -63,7 +63,7 @@ pub fn backends(rows: &[Vec<String>]) -> Backends {
 }
 
 /// `USER-LIST` rows: hash, expiry, backend.
-fn users(rows: &[Vec<String>]) -> BTreeMap<u32, Ipv4Addr> {
+pub fn users(rows: &[Vec<String>]) -> BTreeMap<u32, Ipv4Addr> {
     let user = |row: &Vec<String>| {
         let hash = row[0].parse().expect("a hash");
         (hash, row[2].parse().expect("an address"))
