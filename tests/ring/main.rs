@@ -26,3 +26,4 @@ mod names;
 mod orders;
 mod outages;
 mod start;
+mod tags;

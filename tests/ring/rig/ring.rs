@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::backends::{Backends, Change, user_hash};
+use super::backends::{Backends, Change, TAG, user_hash};
 use super::complaints;
 use super::door::{Door, Outcome};
 use super::load::Load;
@@ -51,6 +51,8 @@ pub struct RingSpec {
     pub ping_idle: u32,
     /// Addresses ([`named`]) that [`NAME`] has, a further backend of all members; none: it is not there.
     pub named: &'static [u8],
+    /// Numbers of the backends that have [`super::backends::TAG`].
+    pub tagged: &'static [u8],
 }
 
 impl RingSpec {
@@ -61,6 +63,7 @@ impl RingSpec {
             expire: 900,
             ping_idle: 30,
             named: &[],
+            tagged: &[],
         }
     }
 }
@@ -101,7 +104,12 @@ impl Ring {
             ping_idle: spec.ping_idle,
         };
         let mut backends: Vec<_> = (1..=BACKENDS).map(backend).collect();
-        let mut texts: Vec<_> = backends.iter().map(Ipv4Addr::to_string).collect();
+        let tagged: Vec<_> = spec.tagged.iter().copied().map(backend).collect();
+        let text = |address: &Ipv4Addr| match tagged.contains(address) {
+            true => format!("{address}@{TAG}"),
+            false => address.to_string(),
+        };
+        let mut texts: Vec<_> = backends.iter().map(text).collect();
         if !spec.named.is_empty() {
             write_hosts(&site, spec.named);
             backends.extend(spec.named.iter().copied().map(named));
@@ -120,7 +128,7 @@ impl Ring {
         let member = |(number, letter)| Member::new(&site, number, kind(letter), wanted);
         Self {
             members: spec.members.chars().enumerate().map(member).collect(),
-            backends: Backends::configured(&backends),
+            backends: Backends::configured(&backends, &tagged),
             users: BTreeMap::new(),
             probes: 0,
             turn: AtomicUsize::new(0),

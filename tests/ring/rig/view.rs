@@ -5,7 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use super::backends::{Backends, Weight};
+use super::backends::{Backends, TAG, Weight};
 use crate::e2e::Director;
 use crate::e2e::admin::try_rows;
 
@@ -56,6 +56,7 @@ pub fn backends(rows: &[Vec<String>]) -> Backends {
         let weight = Weight {
             vhosts: row[1].parse().expect("vhosts"),
             up: row[4] == "U",
+            tagged: row[3] == TAG,
         };
         (row[0].parse().expect("an address"), weight)
     };
