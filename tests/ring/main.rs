@@ -20,6 +20,7 @@ mod rig;
 mod changes;
 mod drains;
 mod expiry;
+mod ipv6;
 mod large;
 mod migration;
 mod names;

@@ -18,7 +18,7 @@ use super::orders::in_a_row;
 use super::view::{self, Expected};
 use crate::e2e::admin::rows;
 use crate::e2e::dovecot::HOMING;
-use crate::e2e::seat::Seat;
+use crate::e2e::seat::{Seat, over_ipv6};
 use crate::e2e::{Director, DirectorKind, Site, StubAuth, now};
 
 const PORT: u16 = 9090;
@@ -53,6 +53,9 @@ pub struct RingSpec {
     pub named: &'static [u8],
     /// Numbers of the backends that have [`super::backends::TAG`].
     pub tagged: &'static [u8],
+    /// The members are at IPv6 addresses, which are added to this machine's loopback interface: only in a
+    /// network namespace of the test's own.
+    pub ipv6: bool,
 }
 
 impl RingSpec {
@@ -64,6 +67,7 @@ impl RingSpec {
             ping_idle: 30,
             named: &[],
             tagged: &[],
+            ipv6: false,
         }
     }
 }
@@ -102,7 +106,11 @@ impl Ring {
             directors: (1..=count).map(|host| site.address(host)).collect(),
             port: PORT,
             ping_idle: spec.ping_idle,
+            ipv6: spec.ipv6,
         };
+        if spec.ipv6 {
+            seat.directors.iter().copied().for_each(add_address);
+        }
         let mut backends: Vec<_> = (1..=BACKENDS).map(backend).collect();
         let tagged: Vec<_> = spec.tagged.iter().copied().map(backend).collect();
         let text = |address: &Ipv4Addr| match tagged.contains(address) {
@@ -482,6 +490,15 @@ impl Ring {
             assert!(found.is_empty(), "in {}: {found:#?}", log.display());
         }
     }
+}
+
+/// Adds a director's IPv6 address.
+fn add_address(address: Ipv4Addr) {
+    let address = format!("{}/128", over_ipv6(address));
+    let mut command = Command::new("ip");
+    command.args(["-6", "address", "add", &address, "dev", "lo"]);
+    let status = command.status().expect("ip of iproute2");
+    assert!(status.success(), "{command:?}");
 }
 
 /// What members of the site see as /etc/hosts. It is mounted there, so it must stay the same file.
