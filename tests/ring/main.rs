@@ -18,6 +18,7 @@ mod e2e;
 mod rig;
 
 mod changes;
+mod displaced;
 mod drains;
 mod expiry;
 mod ipv6;
