@@ -63,7 +63,7 @@ mod moved_and_kicked_users_lose_their_sessions {
 }
 
 /// Opens a session and leaves it in IDLE.
-fn idle(tier: &Tier, client: &mut Client, user: &str) -> String {
+pub(crate) fn idle(tier: &Tier, client: &mut Client, user: &str) -> String {
     tier.open(client, user);
     let home = client.session("imap.whereami", user)["backend"].clone();
     assert_eq!(client.session("imap.idle", user)["ok"], true);
@@ -91,7 +91,7 @@ fn administer(tier: &Tier, words: &[&str]) {
     assert_eq!(status, Some(0), "{words:?}: {said}");
 }
 
-fn number(backend: &str) -> usize {
+pub(crate) fn number(backend: &str) -> usize {
     let found = BACKENDS.iter().position(|it| *it == backend);
     found.expect("a backend")
 }

@@ -15,6 +15,7 @@ mod failures;
 mod flush_scripts;
 mod handshake;
 mod idle;
+mod kick_storm;
 mod kicks;
 mod maintenance;
 mod placement;

@@ -22,10 +22,15 @@ mod rig;
 mod authority;
 
 mod changes;
+mod displaced;
+mod drains;
 mod expiry;
+mod ipv6;
 mod large;
 mod migration;
 mod names;
+mod orders;
 mod outages;
 mod start;
+mod tags;
 mod tls;

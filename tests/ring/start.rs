@@ -14,7 +14,7 @@ for_each_ring!(
 );
 
 /// What one says that serves without the others, and before.
-const ALONE: [&str; 4] = [
+pub(crate) const ALONE: [&str; 4] = [
     "we must be the only director left",
     "Delaying all requests until all directors have connected",
     "Directors have been connected, continuing delayed requests",

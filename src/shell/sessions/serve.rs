@@ -102,7 +102,7 @@ impl Thread {
 
     /// Whole milliseconds, so that a time that is waited for has come afterwards.
     fn wait_ms(&self) -> i32 {
-        let tells = self.tells.values().map(|tell| tell.until).min();
+        let tells = self.tells.values().map(Tell::next).min();
         let next = [self.machine.next_deadline(), tells]
             .into_iter()
             .flatten()
@@ -269,7 +269,7 @@ impl Thread {
         let begun = dial(&path).and_then(|fd| {
             self.epoll
                 .add(fd.as_fd(), TELLS + id.0, Interest::Readable)?;
-            Tell::begin(fd, target, clock::mono())
+            Ok(Tell::begin(fd, target, clock::mono()))
         });
         match begun {
             Ok(tell) => {
@@ -290,7 +290,7 @@ impl Thread {
         let Some(tell) = self.tells.get_mut(&id) else {
             return;
         };
-        match tell.read(&mut self.scratch) {
+        match tell.read(&mut self.scratch, clock::mono()) {
             Progress::More => {}
             Progress::Over(result) => self.told(id, result),
         }
@@ -299,6 +299,7 @@ impl Thread {
 
     fn late_tells(&mut self) {
         let now = clock::mono();
+        self.tells.values_mut().for_each(|tell| tell.say(now));
         let is_late = |(id, tell): (&TellId, &Tell)| (tell.until <= now).then_some(*id);
         let late: Vec<TellId> = self.tells.iter().filter_map(is_late).collect();
         for id in late {

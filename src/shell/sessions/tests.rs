@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::flush::{Place, place};
 use super::*;
-use crate::core::{TagId, UserHash};
+use crate::core::{Mono, TagId, UserHash};
 use crate::shell::clock;
 
 /// Longer than anything takes that works.
@@ -162,12 +162,17 @@ fn behind_a_dead_ipc_anvil_is_asked_and_then_the_processes() {
         22\tann\timap-login\t192.0.2.1\tbb\t10.0.0.1\t7\n\n";
     anvil.get_mut().write_all(dump.as_bytes()).unwrap();
     let mut told = accept(&process);
+    // Told sooner, it would crash (docs/protocol/kicks.md, processes that serve one connection).
+    let begun = clock::mono();
+    told.get_mut()
+        .write_all(b"VERSION\tmaster-admin-server\t1\t0\n")
+        .unwrap();
     assert_eq!(line(&mut told), "VERSION\tmaster-admin-client\t1\t0\n");
+    let waited = clock::mono().since(begun);
+    assert!(waited >= Mono::SECOND / 5, "{waited} ns");
     assert_eq!(line(&mut told), "KICK-USER\tann\taa\n");
     assert!(rig.answers.recv_timeout(Duration::from_millis(50)).is_err());
-    told.get_mut()
-        .write_all(b"VERSION\tmaster-admin-server\t1\t0\n+1\n")
-        .unwrap();
+    told.get_mut().write_all(b"+1\n").unwrap();
     // Process 22 has ended meanwhile.
     assert_eq!(rig.answer(), moved(7));
 }

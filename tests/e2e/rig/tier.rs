@@ -127,6 +127,7 @@ impl Tier {
                 directors: vec![site.address(31), site.address(32)],
                 port: RING_PORT,
                 ping_idle: 30,
+                ipv6: false,
             }),
         };
         let other = spec.in_ring.then(|| start_other(&site, &director));

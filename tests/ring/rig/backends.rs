@@ -6,14 +6,21 @@ use std::net::Ipv4Addr;
 
 use md5::{Digest, Md5};
 
+/// The one director tag there is.
+pub const TAG: &str = "A";
+/// How names of users begin that have it.
+pub const TAGGED: &str = "tagged-";
+
 /// A backend's share of new users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weight {
     pub vhosts: u32,
     pub up: bool,
+    /// It has [`TAG`], and takes users that have it, and no others.
+    pub tagged: bool,
 }
 
-/// All backends of a ring, without tags.
+/// All backends of a ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backends(pub BTreeMap<Ipv4Addr, Weight>);
 
@@ -42,19 +49,28 @@ impl Change {
 }
 
 impl Backends {
-    /// Backends as they are in a configuration.
-    pub fn configured(addresses: &[Ipv4Addr]) -> Self {
-        let weight = Weight {
-            vhosts: 100,
-            up: true,
+    /// Backends as they are in a configuration, some of them tagged.
+    pub fn configured(addresses: &[Ipv4Addr], tagged: &[Ipv4Addr]) -> Self {
+        let backend = |address: &Ipv4Addr| {
+            let weight = Weight {
+                vhosts: 100,
+                up: true,
+                tagged: tagged.contains(address),
+            };
+            (*address, weight)
         };
-        Self(addresses.iter().map(|address| (*address, weight)).collect())
+        Self(addresses.iter().map(backend).collect())
     }
 
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Add(address, vhosts) => {
-                self.0.insert(address, Weight { vhosts, up: true });
+                let weight = Weight {
+                    vhosts,
+                    up: true,
+                    tagged: false,
+                };
+                self.0.insert(address, weight);
             }
             Change::Update(address, vhosts) => self.weight(address).vhosts = vhosts,
             Change::Down(address) => self.weight(address).up = false,
@@ -71,27 +87,31 @@ impl Backends {
 
     /// Where new users belong.
     pub fn homes(&self) -> Homes {
-        let usable = self.0.iter().filter(|(_, weight)| weight.up);
+        Homes([false, true].map(|tagged| self.points(tagged)))
+    }
+
+    fn points(&self, tagged: bool) -> Vec<(u32, Ipv4Addr)> {
+        let usable = self.0.iter();
+        let usable = usable.filter(|(_, weight)| weight.up && weight.tagged == tagged);
         let mut points: Vec<_> = usable
             .flat_map(|(address, weight)| {
                 (0..weight.vhosts).map(move |n| (md5(&format!("{address}-{n}")), *address))
             })
             .collect();
         points.sort_unstable();
-        Homes(points)
+        points
     }
 }
 
-/// The hash ring: points in ascending order.
-pub struct Homes(Vec<(u32, Ipv4Addr)>);
+/// The hash rings of users without and with the tag: points in ascending order.
+pub struct Homes([Vec<(u32, Ipv4Addr)>; 2]);
 
 impl Homes {
     /// The backend of a new user: that of the first point that is not below its hash.
     pub fn of(&self, name: &str) -> Ipv4Addr {
-        let first = self
-            .0
-            .partition_point(|(point, _)| *point < user_hash(name));
-        self.0.get(first).or(self.0.first()).expect("a backend").1
+        let points = &self.0[usize::from(name.starts_with(TAGGED))];
+        let first = points.partition_point(|(point, _)| *point < user_hash(name));
+        points.get(first).or(points.first()).expect("a backend").1
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use crate::e2e::seat::over_ipv6;
+
 /// How a line that is no mere information begins, of Dovecot and of Homing.
 const MARKS: [&str; 7] = [
     ": Error: ",
@@ -77,13 +79,16 @@ fn is_delay(line: &str) -> bool {
     })
 }
 
-/// Whether the line has the address, and not only one that begins like it.
+/// Whether the line has the address, or its IPv6 address, and not only one that begins like it.
 fn mentions(line: &str, address: Ipv4Addr) -> bool {
-    let text = address.to_string();
-    line.match_indices(&text).any(|(at, _)| {
-        let next = line[at + text.len()..].chars().next();
-        next.is_none_or(|next| !next.is_ascii_digit())
-    })
+    [address.to_string(), over_ipv6(address).to_string()]
+        .iter()
+        .any(|text| {
+            line.match_indices(text).any(|(at, _)| {
+                let next = line[at + text.len()..].chars().next();
+                next.is_none_or(|next| !next.is_ascii_hexdigit())
+            })
+        })
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use super::backends::{TAG, TAGGED};
+
 /// A director may hold a login for up to a minute: it looks at its queue every 30 s, and fails what
 /// has waited as long.
 const ANSWER_LIMIT: Duration = Duration::from_secs(65);
@@ -47,9 +49,13 @@ impl Door {
         let mut requests = String::new();
         for name in names {
             self.last += 1;
-            // The stub auth takes `session` for the name.
+            let tag = match name.as_ref().starts_with(TAGGED) {
+                true => format!("\tlocal_name={TAG}"),
+                false => String::new(),
+            };
+            // The stub auth takes `session` for the name, and `local_name` for the tag.
             requests += &format!(
-                "AUTH\t{}\tPLAIN\tservice=imap\tsession={}\tresp=AHgAeA==\n",
+                "AUTH\t{}\tPLAIN\tservice=imap\tsession={}{tag}\tresp=AHgAeA==\n",
                 self.last,
                 name.as_ref()
             );

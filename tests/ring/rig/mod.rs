@@ -12,6 +12,6 @@ mod orders;
 mod ring;
 mod view;
 
-pub use backends::Change;
+pub use backends::{Change, TAGGED, user_hash};
 pub use door::Outcome;
 pub use ring::{Ring, RingSpec, backend, named};

@@ -5,11 +5,12 @@ use std::fs::{self, Permissions};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::backends::{Backends, Change, user_hash};
+use super::backends::{Backends, Change, TAG, user_hash};
 use super::complaints;
 use super::door::{Door, Outcome};
 use super::load::Load;
@@ -17,7 +18,9 @@ use super::member::{Member, Wanted, kind};
 use super::orders::in_a_row;
 use super::view::{self, Expected};
 use crate::authority::{self, Authority};
-use crate::e2e::seat::Seat;
+use crate::e2e::admin::rows;
+use crate::e2e::dovecot::HOMING;
+use crate::e2e::seat::{Seat, over_ipv6};
 use crate::e2e::{Director, DirectorKind, Site, StubAuth, now};
 
 const PORT: u16 = 9090;
@@ -52,6 +55,11 @@ pub struct RingSpec {
     pub named: &'static [u8],
     /// Homings have certificates, and take neighbours without.
     pub tls: bool,
+    /// Numbers of the backends that have [`super::backends::TAG`].
+    pub tagged: &'static [u8],
+    /// The members are at IPv6 addresses, which are added to this machine's loopback interface: only in a
+    /// network namespace of the test's own.
+    pub ipv6: bool,
 }
 
 impl RingSpec {
@@ -63,6 +71,8 @@ impl RingSpec {
             ping_idle: 30,
             named: &[],
             tls: false,
+            tagged: &[],
+            ipv6: false,
         }
     }
 }
@@ -76,6 +86,8 @@ pub struct Ring {
     probes: usize,
     /// Orders that were given by doveadm.
     turn: AtomicUsize,
+    /// The only member that is given orders; none: all by turns.
+    ordered: Option<usize>,
     /// Members that the test has cut off: others may complain about them.
     cut: BTreeSet<Ipv4Addr>,
     /// How much of each log was looked at.
@@ -99,9 +111,18 @@ impl Ring {
             directors: (1..=count).map(|host| site.address(host)).collect(),
             port: PORT,
             ping_idle: spec.ping_idle,
+            ipv6: spec.ipv6,
         };
+        if spec.ipv6 {
+            seat.directors.iter().copied().for_each(add_address);
+        }
         let mut backends: Vec<_> = (1..=BACKENDS).map(backend).collect();
-        let mut texts: Vec<_> = backends.iter().map(Ipv4Addr::to_string).collect();
+        let tagged: Vec<_> = spec.tagged.iter().copied().map(backend).collect();
+        let text = |address: &Ipv4Addr| match tagged.contains(address) {
+            true => format!("{address}@{TAG}"),
+            false => address.to_string(),
+        };
+        let mut texts: Vec<_> = backends.iter().map(text).collect();
         if !spec.named.is_empty() {
             write_hosts(&site, spec.named);
             backends.extend(spec.named.iter().copied().map(named));
@@ -117,10 +138,11 @@ impl Ring {
         let member = |(number, letter)| Member::new(&site, number, kind(letter), wanted);
         Self {
             members: spec.members.chars().enumerate().map(member).collect(),
-            backends: Backends::configured(&backends),
+            backends: Backends::configured(&backends, &tagged),
             users: BTreeMap::new(),
             probes: 0,
             turn: AtomicUsize::new(0),
+            ordered: None,
             // At the start each is unreachable for a while.
             cut: seat.directors.iter().copied().collect(),
             read: BTreeMap::new(),
@@ -362,11 +384,36 @@ impl Ring {
         self.users.insert(name.to_owned(), to);
     }
 
-    /// `doveadm director …` at the members that are up by turns, which must succeed; what it says.
+    /// From now on this member is given all orders.
+    pub fn order_at(&mut self, number: usize) {
+        self.ordered = Some(number);
+    }
+
+    /// Has users of a backend, or of all, go to where new ones would; waits until all were told to.
+    pub fn flush(&mut self, backend: Option<Ipv4Addr>) {
+        let word = backend.map_or_else(|| "all".to_owned(), |backend| backend.to_string());
+        self.doveadm(&["flush", &word]);
+        let homes = self.backends.homes();
+        for (name, at) in &mut self.users {
+            if backend.is_none_or(|backend| backend == *at) {
+                *at = homes.of(name);
+            }
+        }
+    }
+
+    /// Has a backend's users forgotten; their sessions are not ended.
+    pub fn forget(&mut self, backend: Ipv4Addr) {
+        self.doveadm(&["flush", "-F", &backend.to_string()]);
+        self.users.retain(|_, at| *at != backend);
+    }
+
+    /// `doveadm director …` at the members that are up by turns, or at the one that is given all orders,
+    /// which must succeed; what it says.
     pub fn doveadm(&self, words: &[&str]) -> String {
         let up = self.up();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.doveadm_at(up[turn % up.len()], &[], words)
+        let number = self.ordered.unwrap_or_else(|| up[turn % up.len()]);
+        self.doveadm_at(number, &[], words)
     }
 
     /// The same at one of them, with options for doveadm itself.
@@ -377,6 +424,43 @@ impl Ring {
         let kind = member.kind();
         assert_eq!(status, Some(0), "doveadm {words:?} at {kind:?}: {said}");
         said
+    }
+
+    /// `homing …` about a member that is a Homing, which must succeed; what it says.
+    pub fn homing_at(&self, number: usize, words: &[&str]) -> String {
+        let output = Command::new(HOMING)
+            .args(words)
+            .arg("-a")
+            .arg(self.members[number].director().admin_socket())
+            .stdin(Stdio::null())
+            .output()
+            .expect("homing");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(output.status.success(), "homing {words:?}: {text}");
+        text
+    }
+
+    /// Where a member has the users it should know.
+    pub fn places_at(&self, number: usize) -> BTreeMap<String, Ipv4Addr> {
+        let socket = self.members[number].director().admin_socket();
+        let known = view::users(&rows(&socket, "USER-LIST"));
+        let names = self.users.keys();
+        names
+            .filter_map(|name| Some((name.clone(), *known.get(&user_hash(name))?)))
+            .collect()
+    }
+
+    /// A director has moved a user by itself.
+    pub fn expect_user(&mut self, name: &str, at: Ipv4Addr) {
+        self.users.insert(name.to_owned(), at);
+    }
+
+    /// The debug log of a member that is a Dovecot, which has all that comes in on the ring.
+    pub fn debug_of(&self, number: usize) -> String {
+        let log = self.members[number].director().log();
+        let text = fs::read(log.with_extension("debug")).expect("a debug log");
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// How often a text is in the Dovecots' debug logs, which have all that comes in on the ring.
@@ -428,6 +512,15 @@ fn settings_of(spec: &RingSpec, site: &Site, seat: &Seat) -> String {
         settings += "director_ring_tls_required = false\n";
     }
     settings
+}
+
+/// Adds a director's IPv6 address.
+fn add_address(address: Ipv4Addr) {
+    let address = format!("{}/128", over_ipv6(address));
+    let mut command = Command::new("ip");
+    command.args(["-6", "address", "add", &address, "dev", "lo"]);
+    let status = command.status().expect("ip of iproute2");
+    assert!(status.success(), "{command:?}");
 }
 
 /// What members of the site see as /etc/hosts. It is mounted there, so it must stay the same file.

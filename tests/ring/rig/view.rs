@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use super::backends::{Backends, Weight};
+use super::backends::{Backends, TAG, Weight};
 use crate::e2e::Director;
 use crate::e2e::admin::try_rows;
+use crate::e2e::seat::over_ipv6;
 
 /// What one member should know when the ring has settled.
 pub struct Expected<'a> {
@@ -34,7 +35,7 @@ fn by_admin_socket(socket: &Path, expected: &Expected<'_>) -> io::Result<Option<
     }
     let neighbour = |side| {
         let row = ring.iter().find(|row| row[2] == side)?;
-        row[0].parse().ok()
+        address(&row[0])
     };
     let neighbours = neighbour("left").zip(neighbour("right"));
     if neighbours != expected.neighbours {
@@ -50,12 +51,25 @@ fn by_admin_socket(socket: &Path, expected: &Expected<'_>) -> io::Result<Option<
     Ok(differing(&users, expected.users))
 }
 
+/// What the rig knows a director's address by.
+fn address(text: &str) -> Option<Ipv4Addr> {
+    match text.parse().ok()? {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(address) => {
+            let [.., a, b, c, d] = address.octets();
+            let short = Ipv4Addr::new(a, b, c, d);
+            (over_ipv6(short) == address).then_some(short)
+        }
+    }
+}
+
 /// `HOST-LIST` rows: address, vhosts, users, tag, state.
 pub fn backends(rows: &[Vec<String>]) -> Backends {
     let backend = |row: &Vec<String>| {
         let weight = Weight {
             vhosts: row[1].parse().expect("vhosts"),
             up: row[4] == "U",
+            tagged: row[3] == TAG,
         };
         (row[0].parse().expect("an address"), weight)
     };
@@ -63,7 +77,7 @@ pub fn backends(rows: &[Vec<String>]) -> Backends {
 }
 
 /// `USER-LIST` rows: hash, expiry, backend.
-fn users(rows: &[Vec<String>]) -> BTreeMap<u32, Ipv4Addr> {
+pub fn users(rows: &[Vec<String>]) -> BTreeMap<u32, Ipv4Addr> {
     let user = |row: &Vec<String>| {
         let hash = row[0].parse().expect("a hash");
         (hash, row[2].parse().expect("an address"))
