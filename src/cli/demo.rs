@@ -2,19 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use loadgen::{Amount, Bar, Plan, StubAuth, StubConfig, Target, Users};
 
+use super::ring;
 use super::run::{Refused, start_tier};
-use crate::settings::{Listener, ListenerKind, MailServer, Place, Settings};
+use crate::settings::{KickService, Listener, ListenerKind, Loaded, MailServer, Place, Settings};
+use crate::shell::admin_io::serve::Gate;
+use crate::shell::control::{self, Control, Reload};
 use crate::shell::preflight::{self, Exit};
-use crate::shell::signals::{self, ControlSource, Notice};
+use crate::shell::ring_io::Driver;
+use crate::shell::signals::{self, ControlSource};
 use crate::shell::sockets::{Bound, bind};
 use crate::shell::tier::Tier;
 
 const BACKENDS: u8 = 20;
+/// Where a director has it below its `base_dir`, too.
+const ADMIN: &str = "director-admin";
 /// A check of the demo did not hold.
 const FAILED: u8 = 1;
 
@@ -26,7 +33,7 @@ pub struct DemoArgs {
     /// How many users make them.
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
     users: u32,
-    /// Then go on serving, until interrupted.
+    /// Then go on serving, with an admin socket, until interrupted.
     #[arg(long)]
     serve: bool,
 }
@@ -61,7 +68,7 @@ fn run(args: &DemoArgs) -> Result<bool, Refused> {
     let settings = settings(&place.dir);
     let report = preflight::check(&settings)?;
     signals::block().map_err(environment("signals cannot be blocked"))?;
-    let (tier, _ring) = start_tier(&settings, &report.cpus)?;
+    let (tier, driver) = start_tier(&settings, &report.cpus)?;
     let login = listen(&tier, &settings.listeners[0])?;
     println!(
         "Homing with {} serving cores and {BACKENDS} backends; a stub auth server answers for any \
@@ -73,10 +80,11 @@ fn run(args: &DemoArgs) -> Result<bool, Refused> {
     );
     let held = drive(args, &settings, &tier)?;
     if args.serve {
-        serve(&settings, &place.dir)?;
+        serve((tier, driver), &settings, &report.cpus)?;
+    } else {
+        tier.stop();
     }
     login.remove();
-    tier.stop();
     Ok(held)
 }
 
@@ -108,9 +116,9 @@ fn settings(dir: &Path) -> Settings {
         tag: String::new(),
         vhosts: 100,
     };
-    let listener = Listener {
-        kind: ListenerKind::Login,
-        place: Place::Unix(dir.join("login")),
+    let listener = |kind, name| Listener {
+        kind,
+        place: Place::Unix(dir.join(name)),
         mode: 0o600,
         owner: None,
         group: None,
@@ -121,16 +129,25 @@ fn settings(dir: &Path) -> Settings {
         auth_login_path: dir.join("auth-login"),
         auth_userdb_path: dir.join("auth-userdb"),
         client_limit: 200,
-        listeners: vec![listener],
+        // There is no Dovecot whose sessions could be ended.
+        kick_service: KickService::None,
+        listeners: vec![
+            listener(ListenerKind::Login, "login"),
+            listener(ListenerKind::Admin, ADMIN),
+        ],
         ..Settings::default()
     }
 }
 
-fn listen(tier: &Tier, listener: &Listener) -> Result<Bound, Refused> {
-    let bound = bind(listener).map_err(|error| Refused {
+fn make(listener: &Listener) -> Result<Bound, Refused> {
+    bind(listener).map_err(|error| Refused {
         exit: Exit::Environment,
         sentence: error.to_string(),
-    })?;
+    })
+}
+
+fn listen(tier: &Tier, listener: &Listener) -> Result<Bound, Refused> {
+    let bound = make(listener)?;
     let fd = bound.fd.try_clone().map_err(environment("cannot listen"))?;
     tier.listen(fd, listener.kind, false);
     Ok(bound)
@@ -194,17 +211,47 @@ fn drive(args: &DemoArgs, settings: &Settings, tier: &Tier) -> Result<bool, Refu
     Ok(held)
 }
 
-fn serve(settings: &Settings, dir: &Path) -> Result<(), Refused> {
+/// As a director without a settings file, until interrupted.
+fn serve(
+    (tier, driver): (Tier, Driver),
+    settings: &Settings,
+    cpus: &[usize],
+) -> Result<(), Refused> {
     let _auth = StubAuth::spawn(&stub(settings)).map_err(environment("no stub auth server"))?;
-    let mut source = ControlSource::new(None).map_err(environment("signals cannot be watched"))?;
+    let source = ControlSource::new(None).map_err(environment("signals cannot be watched"))?;
+    let admin = make(&settings.listeners[1])?;
+    let fd = admin.fd.try_clone().map_err(environment("cannot listen"))?;
+    let login = settings.auth_login_path.with_file_name("login");
     println!(
-        "Serving until interrupted: login socket {}, a stub auth server behind it.",
-        dir.join("login").display()
+        "Serving until interrupted: login socket {}, a stub auth server behind it.\n\
+         Its operator's commands: homing status -a {}",
+        login.display(),
+        login.with_file_name(ADMIN).display()
     );
-    loop {
-        match source.notice() {
-            Ok(Some(Notice::Interrupt | Notice::Terminate)) => return Ok(()),
-            _ => std::thread::sleep(Duration::from_millis(100)),
-        }
-    }
+    let loaded = Loaded {
+        settings: settings.clone(),
+        warnings: Vec::new(),
+    };
+    let control = Control {
+        tier,
+        driver,
+        sessions: crate::shell::sessions::Config::of(settings),
+        learnt: Vec::new(),
+        ring_listeners: Vec::new(),
+        admin_listeners: vec![(fd, Gate::default())],
+        names: ring::names(settings),
+        resolve_interval: settings.resolve_interval,
+        source,
+        keeper: None,
+        kept: Vec::new(),
+        master: None,
+        reload: Reload {
+            read: Arc::new(move || Ok(loaded.clone())),
+            // There is no file that could have changed.
+            apply: Box::new(|_, _| None),
+        },
+    };
+    control::run(control, cpus, Vec::new()).map_err(environment("the demo cannot go on"))?;
+    admin.remove();
+    Ok(())
 }

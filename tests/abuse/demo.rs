@@ -1,11 +1,15 @@
 //! The demo, on a machine with nothing installed and without root.
 
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::rig::homing::{PROGRAM, run};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::rig::homing::{PROGRAM, end_with_us, run, wait_end};
 use crate::rig::many_descriptors;
 
 fn demo(dir: &Path, logins: u32) -> Command {
@@ -41,6 +45,50 @@ fn the_demo_holds_for_an_unprivileged_user_and_leaves_nothing() {
         .filter(|name| name.to_string_lossy().starts_with("homing"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+fn homing(args: &[&str]) -> String {
+    let output = Command::new(PROGRAM).args(args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn operators_commands_can_be_tried_on_it() {
+    let dir = scratch();
+    let mut command = demo(dir.path(), 1000);
+    command.args(["--users=10", "--serve"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    end_with_us(&mut command);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let shown =
+        lines.find_map(|line| Some(line.unwrap().split_once("homing status -a ")?.1.to_owned()));
+    let Some(admin) = shown else {
+        let mut said = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        panic!("it names no admin socket: {said}");
+    };
+    let status = homing(&["status", "-a", &admin]);
+    assert!(status.contains("10.0.0.20"), "{status}");
+    // Its auth server has no list of users.
+    let names = dir.path().join("names");
+    std::fs::write(&names, "").unwrap();
+    let map = homing(&["map", "-a", &admin, "-f", names.to_str().unwrap()]);
+    assert_eq!(map.matches(" 10.0.0.").count(), 10, "{map}");
+    let moved = homing(&["move", "-a", &admin, "somebody", "10.0.0.7"]);
+    assert!(moved.contains("was nowhere, now on 10.0.0.7"), "{moved}");
+    let found = homing(&["status", "-a", &admin, "somebody"]);
+    assert!(found.contains("10.0.0.7"), "{found}");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert_eq!(wait_end(&mut child).code(), Some(0));
+    assert!(!Path::new(&admin).exists(), "{admin} is left behind");
 }
 
 #[test]
