@@ -33,6 +33,7 @@ impl World {
         let process = Process::new(&self.options, me, &others, clocks);
         node.process = Some(process);
         say!(self, "[{n}] starts as {me:?}");
+        self.adopt_sessions(n);
         let at = self.nodes[n].at(n);
         self.after(SECOND, Event::SweepStep(at));
         self.feed(n, Input::Start);
@@ -139,6 +140,9 @@ impl World {
         }
         if !self.is_left_out(&kick) {
             self.doom(n, &kick);
+        }
+        if let Kick::Moved(key) = kick {
+            self.doom_moving(Some(key.hash.0));
         }
         let time = self.rng.below(self.options.kick_time + 1);
         let at = self.nodes[n].at(n);

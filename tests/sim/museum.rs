@@ -32,6 +32,7 @@ fn users_that_nobody_is_told_of_are_found() {
 #[test]
 fn bugs_of_the_ring_are_found() {
     assert_found(&[
+        (Bug::JoinerUntold, 0),
         (Bug::NoConflictKick, 438),
         (Bug::JoinerWins, 382),
         (Bug::NoPings, 0),

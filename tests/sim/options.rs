@@ -187,6 +187,9 @@ impl Options {
                 self.faults.push(fault);
             }
         }
+        if self.strict && self.directors > 1 && rng.percent(40) {
+            self.faults.push(Fault::Leave);
+        }
     }
 
     /// Moves may take as long as they may.
