@@ -16,7 +16,8 @@ use crate::world::{Event, World};
 /// Parts of a sweep.
 const SWEEP_STEPS: usize = 8;
 /// A machine that wants to be called again at once more often than this does not come to an end.
-const MOST_TICKS: u32 = 50;
+/// Looking through all users is 64 turns, for each drain and each bulk reset.
+const MOST_TICKS: u32 = 2000;
 
 impl World {
     pub fn boot(&mut self, n: usize) {

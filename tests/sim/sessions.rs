@@ -31,7 +31,7 @@ pub struct Session {
 /// How long a forced order takes to reach all, and logins that were decided before it to arrive. Where
 /// it crosses another one for the same backend, directors differ until they have found that out twice,
 /// 5 s apart, and told all again.
-pub const FORCED: u64 = 20 * SECOND;
+pub const FORCED: u64 = 10 * SECOND;
 
 impl World {
     pub fn invent_users(&mut self) {
@@ -182,7 +182,8 @@ impl World {
         }
     }
 
-    /// Sessions that a move would end live on where no director is there to end them: they are its price.
+    /// Sessions that a move would end live on where no director is there to end them, or only one that does
+    /// not know the backends yet and so ignores the move.
     /// `begun`: whose move begins just now.
     pub fn doom_moving(&mut self, begun: Option<u32>) {
         let mut moving: BTreeSet<u32> = begun.into_iter().collect();
@@ -194,8 +195,10 @@ impl World {
             moving.extend(killed.map(|(key, _)| key.hash.0));
         }
         for session in self.sessions.values_mut() {
-            let gone = self.nodes[session.at.node].process.is_none();
-            session.doomed |= gone && moving.contains(&self.users[session.user].hash);
+            let process = self.nodes[session.at.node].process.as_ref();
+            let gone = process.is_none_or(|process| !process.ring.standing().handshaked);
+            session.doomed |=
+                self.options.strict && gone && moving.contains(&self.users[session.user].hash);
         }
     }
 
