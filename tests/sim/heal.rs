@@ -179,7 +179,6 @@ impl World {
                 format!("15 s after orders in a whole ring: {text}"),
             );
         }
-        // Once: a drain may have to be waited for, and the time then counts anew.
         if reached(20 * SECOND) && self.drained.is_none() {
             self.move_somebody();
         }

@@ -144,7 +144,7 @@ pub struct World {
     pub moved: BTreeMap<u32, (IpAddr, u64)>,
     /// Orders that are given one after the other when the ring is whole again.
     pub to_order: VecDeque<Order>,
-    /// The backend that was drained in the end.
+    /// The backend that was drained in the end: once, since it may be waited for, and the time then counts anew.
     pub drained: Option<IpAddr>,
     /// When a director was dialled last.
     pub dialled: u64,
