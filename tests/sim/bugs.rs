@@ -8,6 +8,8 @@ use crate::rng::Rng;
 pub enum Bug {
     /// Nobody is told of users.
     UsersUntold,
+    /// A director that joins is not told of the users that are there, and what it asks is not heard.
+    JoinerUntold,
     /// Sessions on the losing backend of a conflict live on (2014).
     NoConflictKick,
     /// A restarted director's list wins over the ring's (2010).
@@ -54,6 +56,7 @@ impl Bug {
     fn drops(self, word: &[u8], rng: &mut Rng) -> bool {
         match self {
             Bug::UsersUntold => [b"USER".as_slice(), b"USERS", b"U", b"UU"].contains(&word),
+            Bug::JoinerUntold => [b"U".as_slice(), b"UU", b"ASK"].contains(&word),
             Bug::NoConflictKick => word == b"USER-KICK-HASH",
             Bug::NoPings => word == b"PING",
             Bug::SyncOnce => word == b"SYNC" && rng.percent(90),

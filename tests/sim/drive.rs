@@ -16,7 +16,8 @@ use crate::world::{Event, World};
 /// Parts of a sweep.
 const SWEEP_STEPS: usize = 8;
 /// A machine that wants to be called again at once more often than this does not come to an end.
-const MOST_TICKS: u32 = 50;
+/// Looking through all users is 64 turns, for each drain and each bulk reset.
+const MOST_TICKS: u32 = 2000;
 
 impl World {
     pub fn boot(&mut self, n: usize) {
@@ -33,6 +34,7 @@ impl World {
         let process = Process::new(&self.options, me, &others, clocks);
         node.process = Some(process);
         say!(self, "[{n}] starts as {me:?}");
+        self.adopt_sessions(n);
         let at = self.nodes[n].at(n);
         self.after(SECOND, Event::SweepStep(at));
         self.feed(n, Input::Start);
@@ -139,6 +141,9 @@ impl World {
         }
         if !self.is_left_out(&kick) {
             self.doom(n, &kick);
+        }
+        if let Kick::Moved(key) = kick {
+            self.doom_moving(Some(key.hash.0));
         }
         let time = self.rng.below(self.options.kick_time + 1);
         let at = self.nodes[n].at(n);

@@ -141,15 +141,23 @@ impl World {
         self.after(time, Event::Cure(Cure::Restart(n)));
     }
 
-    /// Ends a process: its kernel closes its connections, unless that has no power either.
+    /// Ends a process and its proxies.
     pub fn stop(&mut self, n: usize, dark: bool) {
+        let at = self.nodes[n].at(n);
+        if self.halt(n, dark) {
+            self.end_sessions_of(at);
+        }
+    }
+
+    /// Ends a process: its kernel closes its connections, unless that has no power either. `false`: there
+    /// is none.
+    fn halt(&mut self, n: usize, dark: bool) -> bool {
         let Some(process) = self.nodes[n].process.take() else {
-            return;
+            return false;
         };
         let at = self.nodes[n].at(n);
         self.nodes[n].dark = dark;
         self.nodes[n].paused_until = 0;
-        self.end_sessions_of(at);
         for (id, side) in process.links.values().copied() {
             match self.links.get_mut(&id) {
                 Some(link) if dark => {
@@ -171,16 +179,23 @@ impl World {
         for (id, side) in coming {
             self.hang_up(id, side);
         }
+        true
     }
 
-    /// The process ends in good order.
+    /// The process ends in good order. In a strict ring that is done one director at a time, and its
+    /// proxies and their sessions live on: nothing is excused.
     fn leave(&mut self) {
         let n = self.some_node();
-        if self.nodes[n].paused_until > self.now {
+        if self.nodes[n].paused_until > self.now || self.options.strict && !self.is_whole() {
             return;
         }
         let time = self.rng.pick(&[SECOND / 2, 5 * SECOND, 60 * SECOND]);
-        self.disturb(time);
+        if !self.options.strict {
+            self.disturb(time);
+        }
+        // As the thread of the ring does it: what lookups have noted is told before.
+        self.drain(n);
+        self.visit_lost(n);
         let clocks = self.nodes[n].clocks(self.now);
         if let Some(process) = self.nodes[n].process.as_mut() {
             process
@@ -190,8 +205,22 @@ impl World {
                 self.act(n, output);
             }
         }
-        self.stop(n, false);
+        if self.options.strict {
+            self.halt(n, false);
+            self.doom_moving(None);
+        } else {
+            self.stop(n, false);
+        }
         self.after(time, Event::Cure(Cure::Restart(n)));
+    }
+
+    /// Every director is there and has nothing to wait for.
+    fn is_whole(&self) -> bool {
+        let members = &self.nodes[..self.options.directors];
+        members.iter().all(|node| {
+            let standing = node.process.as_ref().map(|process| process.ring.standing());
+            standing.is_some_and(|standing| standing.handshaked && standing.synced)
+        })
     }
 
     fn remove(&mut self) {

@@ -5,10 +5,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use crate::net::Link;
 use crate::node::{Node, Process, tag_name};
 use crate::options::{Fault, MS, SECOND};
+use crate::sessions::User;
 use crate::trace::say;
 use crate::world::{Event, World};
+use homing::core::ring::DrainState;
 use homing::core::users::shard_of;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +100,7 @@ impl World {
     pub fn look(&mut self) {
         self.check_requests();
         match self.phase {
+            Phase::Healing { since } if self.is_deceived(since) => {}
             Phase::Healing { since } => self.look_while_healing(since),
             Phase::Settled { since, ordered } => self.look_while_settled(since, ordered),
             Phase::Ebb { since } if self.now > since + 45 * SECOND => {
@@ -106,6 +110,14 @@ impl World {
             Phase::Run | Phase::Ebb { .. } | Phase::Quiet { .. } | Phase::Done => {}
         }
         self.after(LOOK, Event::Look);
+    }
+
+    /// With a member that is no Homing a connection that vanished is noticed after 45 s only: until then a
+    /// ring may look whole and is not.
+    fn is_deceived(&self, since: u64) -> bool {
+        let vanished = |link: &Link| link.pipes.iter().all(|pipe| pipe.dead);
+        let is_early = self.now < since + 50 * SECOND;
+        is_early && self.options.old.is_some() && self.links.values().any(vanished)
     }
 
     fn look_while_healing(&mut self, since: u64) {
@@ -167,8 +179,11 @@ impl World {
                 format!("15 s after orders in a whole ring: {text}"),
             );
         }
-        if reached(20 * SECOND) {
+        if reached(20 * SECOND) && self.drained.is_none() {
             self.move_somebody();
+        }
+        if reached(25 * SECOND) && self.drained.is_none() {
+            self.drain_something();
         }
         // A flush script may take as long as a move may.
         if reached(45 * SECOND)
@@ -194,6 +209,12 @@ impl World {
         if enough && let Some(text) = users {
             if took > half + 2 * SPREAD + 60 * SECOND {
                 self.fail("L1 users", text);
+            }
+            return;
+        }
+        if enough && let Some(text) = self.undrained() {
+            if took > half + 2 * SPREAD + 60 * SECOND {
+                self.fail("L3 drain", text);
             }
             return;
         }
@@ -279,6 +300,34 @@ impl World {
             }
         }
         None
+    }
+
+    /// A drain that goes on, or one that is over while users are where it was.
+    fn undrained(&self) -> Option<String> {
+        if self.options.user_limit <= self.users.len() as u64 {
+            return None;
+        }
+        self.living().find_map(|(n, node, process)| {
+            let drains = process.ring.drains();
+            let backends = process.ring.backends();
+            let active = drains.iter().find(|it| {
+                let weight = backends.find(it.ip).map_or(0, |backend| backend.vhosts);
+                weight == 0 && it.state != DrainState::Done
+            });
+            if let Some(drain) = active {
+                return Some(format!("[{n}] {drain:?}"));
+            }
+            let left = drains.iter().find(|it| {
+                let emptied = backends
+                    .find(it.ip)
+                    .is_some_and(|backend| backend.vhosts == 0);
+                let there = |user: &User| {
+                    where_is(node, process, self.now, user.hash, user.tag) == Some(it.ip)
+                };
+                emptied && self.users.iter().any(there)
+            });
+            left.map(|drain| format!("[{n}] users are on what was drained: {drain:?}"))
+        })
     }
 
     fn somebody_is_killed(&self) -> Option<String> {

@@ -32,13 +32,14 @@ fn users_that_nobody_is_told_of_are_found() {
 #[test]
 fn bugs_of_the_ring_are_found() {
     assert_found(&[
-        (Bug::NoConflictKick, 438),
-        (Bug::JoinerWins, 382),
+        (Bug::JoinerUntold, 0),
+        (Bug::NoConflictKick, 449),
+        (Bug::JoinerWins, 555),
         (Bug::NoPings, 0),
         (Bug::SyncOnce, 0),
-        (Bug::NoConnect, 210),
+        (Bug::NoConnect, 235),
         (Bug::DirectorsUntold, 173),
-        (Bug::KillsUntold, 4),
+        (Bug::KillsUntold, 7),
     ]);
 }
 

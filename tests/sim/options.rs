@@ -109,6 +109,8 @@ pub struct Options {
     pub scripts_hang: bool,
     /// Of a hundred kicks so many are never answered.
     pub unanswered_kicks: u64,
+    /// Orders that move many users: drains and bulk resets.
+    pub bulk_orders: bool,
 }
 
 impl Options {
@@ -166,6 +168,7 @@ impl Options {
             old: None,
             scripts_hang: false,
             unanswered_kicks: 0,
+            bulk_orders: false,
         }
     }
 
@@ -187,6 +190,10 @@ impl Options {
                 self.faults.push(fault);
             }
         }
+        if self.strict && self.directors > 1 && rng.percent(40) {
+            self.faults.push(Fault::Leave);
+        }
+        self.bulk_orders = self.order_every > 0 && rng.percent(20);
     }
 
     /// Moves may take as long as they may.

@@ -1,6 +1,7 @@
 //! What operators do, one at a time and in storms.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use homing::core::UserHash;
 use homing::core::ring::{Answer, Input, Order, Request, Ticket};
@@ -26,6 +27,8 @@ pub struct Asked {
     adds: Option<usize>,
     /// The weight that it gives to a backend.
     weighs: Option<(IpAddr, u32)>,
+    /// It moves all users, perhaps one after the other.
+    many: bool,
 }
 
 /// A move that was ordered while its backend's users were being forgotten ends with them where it came
@@ -44,6 +47,9 @@ impl World {
             let order = self.draw_order();
             let n = self.rng.index(self.options.directors);
             self.give_order(n, order);
+        }
+        if self.options.bulk_orders && self.more.percent(20) {
+            self.give_bulk_order();
         }
         self.check_requests();
         let next = self.rng.about(self.options.order_every) + MS;
@@ -68,8 +74,7 @@ impl World {
         if forces && waits {
             return false;
         }
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
+        let ticket = self.next_ticket();
         let asked = Asked {
             at: self.nodes[n].at(n),
             since: self.now,
@@ -85,6 +90,7 @@ impl World {
                 } => Some((ip, vhosts)),
                 _ => None,
             },
+            many: false,
         };
         self.asked.insert(ticket, asked);
         say!(self, "[{n}] {ticket:?} order {order:?}");
@@ -98,6 +104,45 @@ impl World {
             self.note_force(&order);
         }
         done
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket - 1)
+    }
+
+    /// A drain, the end of one, or a bulk reset of one backend or of all.
+    fn give_bulk_order(&mut self) {
+        let n = self.more.index(self.options.directors);
+        let tag = self.more.index(self.options.tags);
+        let ip = backend_ip(self.more.index(self.options.backends) + 100 * tag);
+        let rate = NonZeroU32::new(self.more.pick(&[1, 5, 100])).unwrap_or(NonZeroU32::MIN);
+        let request = match self.more.below(4) {
+            0 | 1 => Request::Order(Order::Drain(ip, rate)),
+            2 => Request::Order(Order::CancelDrain(ip)),
+            _ => Request::ResetUsers {
+                host: self.more.percent(50).then_some(ip),
+                max: self.more.percent(50).then_some(1),
+            },
+        };
+        if let Request::Order(order) = request {
+            self.give_order(n, order);
+            return;
+        }
+        if self.nodes[n].paused_until > self.now || self.nodes[n].process.is_none() {
+            return;
+        }
+        let ticket = self.next_ticket();
+        let asked = Asked {
+            at: self.nodes[n].at(n),
+            since: self.now,
+            adds: None,
+            weighs: None,
+            many: true,
+        };
+        self.asked.insert(ticket, asked);
+        say!(self, "[{n}] {ticket:?} {request:?}");
+        self.feed(n, Input::Request(ticket, &request));
     }
 
     /// Each request is answered once.
@@ -139,7 +184,12 @@ impl World {
         });
         let late = self.asked.iter().find(|(_, asked)| {
             let resumed = nodes[asked.at.node].paused_until;
-            self.now > asked.since.max(resumed) + ANSWERED
+            let most = if asked.many {
+                self.users.len() as u64 * CROSSED
+            } else {
+                ANSWERED
+            };
+            self.now > asked.since.max(resumed) + most
         });
         if let Some((ticket, asked)) = late {
             let text = format!("{ticket:?} is not answered: {asked:?}");
@@ -259,5 +309,20 @@ impl World {
         let n = self.rng.index(self.options.directors);
         let to: IpAddr = backend_ip(number + 100 * user.tag);
         self.give_order(n, Order::Move(UserHash(user.hash), to));
+    }
+
+    /// The first backend of a tag is emptied where others can take its users.
+    pub fn drain_something(&mut self) {
+        if !self.options.bulk_orders || self.options.backends < 2 {
+            return;
+        }
+        let n = self.more.index(self.options.directors);
+        let tag = self.more.index(self.options.tags);
+        let ip = backend_ip(100 * tag);
+        let rate = NonZeroU32::new(self.more.pick(&[5, 100])).unwrap_or(NonZeroU32::MIN);
+        self.drained = Some(ip);
+        // It takes the weight away.
+        self.weights.remove(&ip);
+        self.give_order(n, Order::Drain(ip, rate));
     }
 }

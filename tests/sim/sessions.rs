@@ -31,7 +31,7 @@ pub struct Session {
 /// How long a forced order takes to reach all, and logins that were decided before it to arrive. Where
 /// it crosses another one for the same backend, directors differ until they have found that out twice,
 /// 5 s apart, and told all again.
-pub const FORCED: u64 = 20 * SECOND;
+pub const FORCED: u64 = 10 * SECOND;
 
 impl World {
     pub fn invent_users(&mut self) {
@@ -149,6 +149,16 @@ impl World {
             return;
         }
         self.refresh(session.at.node, session.user);
+        // One that nobody heard, as its director was away or did not know the user yet: the next one comes
+        // just when the user is forgotten.
+        let process = self.nodes[session.at.node].process.as_ref();
+        let heard = process.is_some_and(|process| process.ring.standing().handshaked);
+        if self.options.strict
+            && !heard
+            && let Some(session) = self.sessions.get_mut(&id)
+        {
+            session.doomed = true;
+        }
         let half = u64::from(self.options.expire_secs) * SECOND / 2;
         self.after(half, Event::KeepAlive(id));
     }
@@ -160,6 +170,36 @@ impl World {
     /// A process took its proxies' sessions with it.
     pub fn end_sessions_of(&mut self, at: At) {
         self.sessions.retain(|_, session| session.at != at);
+    }
+
+    /// A process has come back to the proxies that it left.
+    pub fn adopt_sessions(&mut self, n: usize) {
+        let at = self.nodes[n].at(n);
+        for session in self.sessions.values_mut() {
+            if session.at.node == n {
+                session.at = at;
+            }
+        }
+    }
+
+    /// Sessions that a move would end live on where no director is there to end them, or only one that does
+    /// not know the backends yet and so ignores the move.
+    /// `begun`: whose move begins just now.
+    pub fn doom_moving(&mut self, begun: Option<u32>) {
+        let mut moving: BTreeSet<u32> = begun.into_iter().collect();
+        for process in self.nodes.iter().filter_map(|node| node.process.as_ref()) {
+            let killed = process
+                .flags
+                .iter()
+                .filter(|(_, flags)| flags.killing.is_some());
+            moving.extend(killed.map(|(key, _)| key.hash.0));
+        }
+        for session in self.sessions.values_mut() {
+            let process = self.nodes[session.at.node].process.as_ref();
+            let gone = process.is_none_or(|process| !process.ring.standing().handshaked);
+            session.doomed |=
+                self.options.strict && gone && moving.contains(&self.users[session.user].hash);
+        }
     }
 
     /// Who a kick is for.

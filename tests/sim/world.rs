@@ -23,7 +23,7 @@ use crate::sessions::{Session, User};
 use crate::trace::Trace;
 
 /// No seed has so much to do, unless it does the same again and again.
-const MOST_EVENTS: u64 = 2_000_000;
+const MOST_EVENTS: u64 = 4_000_000;
 
 /// A process, for as long as it lives: events for one that has died are forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +144,8 @@ pub struct World {
     pub moved: BTreeMap<u32, (IpAddr, u64)>,
     /// Orders that are given one after the other when the ring is whole again.
     pub to_order: VecDeque<Order>,
+    /// The backend that was drained in the end: once, since it may be waited for, and the time then counts anew.
+    pub drained: Option<IpAddr>,
     /// When a director was dialled last.
     pub dialled: u64,
     /// Weights that operators gave last, as far as they were told that it is done.
@@ -191,6 +193,7 @@ impl World {
             forced_users: BTreeMap::new(),
             moved: BTreeMap::new(),
             to_order: VecDeque::new(),
+            drained: None,
             dialled: 0,
             weights: BTreeMap::new(),
             asked: BTreeMap::new(),
