@@ -137,6 +137,11 @@ impl World {
         self.stats.doubles += 1;
         say!(self, "user {user} is on {spread:?}");
         if self.is_calm() {
+            let all = self.sessions.iter();
+            for (id, session) in all.filter(|(_, session)| session.user == user) {
+                let from = session.since / SECOND;
+                say!(self, "session {id} since {from} s: {session:?}");
+            }
             self.fail("S1 one backend", format!("user {user} is on {spread:?}"));
         }
     }
