@@ -150,10 +150,11 @@ impl Session {
         self.busy = false;
     }
 
-    /// The number that was asked for, or why it is not known.
+    /// The number that was asked for, or why it is not known; empty: it never is.
     pub fn count(&mut self, counted: Result<u64, String>) {
         match counted {
             Ok(count) => write_count(count, &mut self.out),
+            Err(why) if why.is_empty() => Reply::NotFound.write(&mut self.out),
             Err(why) => {
                 // Words of others are in it.
                 let line = why.replace(['\r', '\n'], " ");

@@ -239,27 +239,20 @@ fn a_users_place_is_explained() {
 #[test]
 fn where_sessions_cannot_be_listed_orders_are_carried_out_all_the_same() {
     let stand = Stand::new();
-    let told = "sessions are not known: kick_service is none";
     let said = stand.run(&["move", "user1", "10.2.0.3"]);
     assert_eq!(said.status, Some(0), "{said:?}");
     assert!(
-        said.err.contains(told) && !said.out.contains("session"),
+        said.err.is_empty() && !said.out.contains("session"),
         "{said:?}"
     );
     let said = stand.run(&["kick", "user2", "--json"]);
-    assert!(
-        said.status == Some(0) && said.err.contains(told),
-        "{said:?}"
-    );
+    assert!(said.status == Some(0) && said.err.is_empty(), "{said:?}");
     assert_eq!(
         serde_json::from_str::<Value>(&said.out).expect("JSON"),
         json!({"user": "user2", "reply": "OK", "sessions_ended": null, "sessions_survived": null})
     );
     let said = stand.run(&["flush", "10.2.0.1"]);
-    assert!(
-        said.status == Some(0) && said.err.contains(told),
-        "{said:?}"
-    );
+    assert!(said.status == Some(0) && said.err.is_empty(), "{said:?}");
     // Whoever has remembered none has none left.
     let path = stand.0.site.path("admin-socket");
     let mut raw = std::os::unix::net::UnixStream::connect(path).expect("the admin socket");

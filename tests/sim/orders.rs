@@ -185,7 +185,8 @@ impl World {
         let late = self.asked.iter().find(|(_, asked)| {
             let resumed = nodes[asked.at.node].paused_until;
             let most = if asked.many {
-                self.users.len() as u64 * CROSSED
+                // Behind others that wait for a synced ring.
+                self.users.len() as u64 * CROSSED + 10 * ANSWERED
             } else {
                 ANSWERED
             };

@@ -10,12 +10,13 @@ use super::client::{Answer, Client};
 use super::failure::Failure;
 use crate::wire::admin::{Command, Reply, Whose, read};
 
-/// Between two counts.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Between two counts, at first; each takes Dovecot a list of all sessions, so it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Counts without a session less, until those that are left are said to have survived.
-const STEADY: u32 = 20;
+const STEADY: u32 = 4;
 /// Counts at most.
-const MOST: u32 = 100;
+const MOST: u32 = 12;
 
 /// What has become of sessions, in JSON. A number is `null` where nobody can tell: from Dovecot's
 /// director, or where the sessions cannot be listed.
@@ -37,13 +38,9 @@ impl Watch {
         if !client.is_homing()? {
             return Ok(Watch(None));
         }
-        let line = client.ask(&Command::Sessions(whose))?;
-        let count = read::count(&line);
-        if count.is_none() {
-            // The order is given all the same.
-            eprintln!("{}", String::from_utf8_lossy(&line));
-        }
-        Ok(Watch(count))
+        let counted = patiently(client, &Command::Sessions(whose))?;
+        // The order is given all the same.
+        Ok(Watch(counted))
     }
 
     /// There is nothing to be watched.
@@ -64,17 +61,14 @@ impl Watch {
         let Some(before) = self.0 else {
             return Ok(Fate::default());
         };
-        let (mut left, mut steady) = (before, 0);
-        for count in 0..MOST {
+        let (mut left, mut steady, mut pause) = (before, 0, Duration::ZERO);
+        for _ in 0..MOST {
             if left == 0 || steady == STEADY {
                 break;
             }
-            if count > 0 {
-                thread::sleep(PAUSE);
-            }
-            let line = client.ask(&Command::SessionsLeft)?;
-            let Some(now) = read::count(&line) else {
-                eprintln!("{}", String::from_utf8_lossy(&line));
+            thread::sleep(pause);
+            pause = (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+            let Some(now) = patiently(client, &Command::SessionsLeft)? else {
                 return Ok(Fate::default());
             };
             steady = match now < left {
@@ -89,6 +83,27 @@ impl Watch {
             sessions_survived: Some(left),
         })
     }
+}
+
+/// A count; `None`: it cannot be had, which is told unless nobody wants it.
+fn patiently(client: &mut Client, command: &Command<'_>) -> Result<Option<u64>, Failure> {
+    let mut line = client.ask(command)?;
+    for _ in 0..MOST {
+        if read::reply(&line) != Some(Reply::TryAgain) {
+            break;
+        }
+        // Others count as well.
+        thread::sleep(LONGEST_PAUSE);
+        line = client.ask(command)?;
+    }
+    let count = read::count(&line);
+    match read::reply(&line) {
+        Some(Reply::TryAgain) => eprintln!("sessions are not counted: others are, all the time"),
+        Some(_) => {}
+        None if count.is_none() => eprintln!("{}", String::from_utf8_lossy(&line)),
+        None => {}
+    }
+    Ok(count)
 }
 
 impl Fate {

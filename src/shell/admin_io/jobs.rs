@@ -16,7 +16,7 @@ use crate::shell::mailbox::Mailbox;
 pub type Configured = Arc<dyn Fn() -> Option<Vec<IpAddr>> + Send + Sync>;
 
 /// Counts the sessions that there are of somebody; called on a thread of its own. Errors: they are not
-/// known, and why.
+/// known, and why; empty: nobody is to ask for them.
 pub type Count = Arc<dyn Fn(&Whose) -> Result<Census, String> + Send + Sync>;
 
 /// Counts of sessions that are under way at a time; each may make Dovecot list all that there are.

@@ -40,6 +40,7 @@ pub fn counter(config: Arc<ArcSwap<sessions::Config>>, directory: Arc<Directory>
         };
         match sessions::list(&config.load(), LIST_LIMIT, &mut each) {
             Ok(()) => Ok(census),
+            Err(Unlisted::Off) => Err(String::new()),
             Err(Unlisted::Nobody(why) | Unlisted::Cut(why)) => {
                 Err(format!("sessions are not known: {why}"))
             }

@@ -70,6 +70,7 @@ pub fn learn(config: &Config) -> Vec<Learnt> {
     let count = learnt.len();
     match done {
         Ok(()) => tracing::info!("{count} sessions are there already ({milliseconds} ms)"),
+        Err(Unlisted::Off) => tracing::debug!("sessions that are there are not asked for"),
         Err(Unlisted::Nobody(why)) => {
             tracing::debug!("sessions that are there are not known: {why}");
         }
@@ -83,6 +84,8 @@ pub fn learn(config: &Config) -> Vec<Learnt> {
 /// Why not all sessions were listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unlisted {
+    /// Nobody is to be asked.
+    Off,
     /// There is nobody to ask.
     Nobody(String),
     /// The list has begun, but there was no end of it.
@@ -111,10 +114,10 @@ pub fn list(config: &Config, limit: u64, each: Each<'_>) -> Result<(), Unlisted>
         };
         return done.map_err(|error| Unlisted::Cut(format!("{}: {error}", path.display())));
     }
-    if faults.is_empty() {
-        faults.push("kick_service is none".to_owned());
-    }
-    Err(Unlisted::Nobody(faults.join("; ")))
+    Err(match faults.is_empty() {
+        true => Unlisted::Off,
+        false => Unlisted::Nobody(faults.join("; ")),
+    })
 }
 
 fn of_ipc(mut stream: UnixStream, until: Mono, each: Each<'_>) -> io::Result<()> {
