@@ -156,7 +156,8 @@ fn a_drain_goes_on_without_its_client_and_can_be_changed_and_cancelled() {
     // There is nothing to wait for or to cancel any more.
     let said = stand.failed(&["drain", "10.2.0.2", "--wait"], 75);
     assert!(said.contains("there is no drain of it"), "{said}");
-    stand.failed(&["drain", "10.2.0.2", "--cancel"], 68);
+    let said = stand.failed(&["drain", "10.2.0.2", "--cancel"], 68);
+    assert!(said.contains("it is not being drained"), "{said}");
     stand.failed(&["drain", "10.2.0.77", "--rate", "1", "--wait"], 68);
     stand.failed(&["drain", "10.2.0.2"], 64);
     stand.failed(&["drain", "10.2.0.2", "--rate", "0"], 64);
@@ -177,6 +178,35 @@ fn a_drain_goes_on_without_its_client_and_can_be_changed_and_cancelled() {
         said.contains("no other backend of its tag can take the users"),
         "{said}"
     );
+    stand.0.stop();
+}
+
+/// Whoever waits may be interrupted and wait again; on a terminal there is a bar.
+#[test]
+fn a_drain_is_waited_for_again_and_shown_on_a_terminal() {
+    let stand = Stand::new();
+    let socket = stand.0.site.path("admin-socket").display().to_string();
+    let (_, users) = stand.backend("10.2.0.3");
+    let mut waiting = Command::new(PROGRAM)
+        .args(["drain", "10.2.0.3", "--rate", "4", "--wait", "-a", &socket])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("homing");
+    wait_until("the first has left", || stand.backend("10.2.0.3").1 < users);
+    waiting.kill().expect("it still waits");
+    let said = waiting.wait_with_output().expect("its output");
+    assert!(said.stderr.is_empty(), "a bar in a file: {said:?}");
+
+    let command = format!("{PROGRAM} drain 10.2.0.3 --wait -a {socket}");
+    let terminal = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("script of bsdutils");
+    let text = String::from_utf8(terminal.stdout).expect("text");
+    assert!(terminal.status.success(), "{text}");
+    assert!(text.contains(" users have left"), "{text}");
+    assert_eq!(stand.backend("10.2.0.3"), (0, 0));
     stand.0.stop();
 }
 

@@ -12,6 +12,12 @@ use super::place::{Common, HashArgs};
 /// (docs/protocol/admin.md, commands). The director has its own limit, 1000.
 const MAX_SAID: i64 = 0xffff_fffe;
 
+/// The `--max-parallel` of a command line.
+fn parallel(text: &str) -> Result<NonZeroU32, String> {
+    let said = text.parse();
+    said.map_err(|_| format!("a number of users is needed, from 1 to {}", u32::MAX))
+}
+
 /// Commands for operators.
 #[derive(Subcommand, Debug)]
 pub(in crate::cli) enum OperatorCommand {
@@ -162,7 +168,7 @@ pub(in crate::cli) struct FlushArgs {
     #[arg(short = 'F', long)]
     pub(super) force_flush: bool,
     /// Most users that move at a time [default: director_max_parallel_moves].
-    #[arg(long, value_name = "N", conflicts_with = "force_flush")]
+    #[arg(long, value_name = "N", conflicts_with = "force_flush", value_parser = parallel)]
     pub(super) max_parallel: Option<NonZeroU32>,
     /// Address, host name, or all.
     pub(super) host: String,

@@ -22,6 +22,8 @@ use crate::wire::admin::{Command, DrainRow};
 
 /// How often a drain is looked at: often enough for a bar, and nothing to a director.
 const LOOK_PAUSE: Duration = Duration::from_millis(300);
+/// There is nothing to be cancelled.
+const NO_DRAIN: &str = "it is not being drained: `homing drain --status` shows the drains";
 /// What the director says when no user is left (docs/protocol/admin.md, drains).
 const DONE: &str = "done";
 
@@ -85,12 +87,10 @@ fn order(
     targets: &[IpAddr],
     command: impl Fn(IpAddr) -> Command<'static>,
 ) -> Done {
-    let done = if args.cancel {
-        "no longer draining"
-    } else {
-        "draining"
+    let mut changes = match args.cancel {
+        true => Changes::new(client, "no longer draining").of_what_may_be_missing(NO_DRAIN),
+        false => Changes::new(client, "draining"),
     };
-    let mut changes = Changes::new(client, done);
     for &ip in targets {
         changes.make(ip, &command(ip), Code::NotFound)?;
     }

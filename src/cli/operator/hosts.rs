@@ -144,6 +144,8 @@ pub(super) struct Changes {
     client: Client,
     /// What has happened to a backend when the director says OK.
     done: &'static str,
+    /// What it means that the director knows no such, and what would be right.
+    unknown: &'static str,
     outcome: Outcome,
     replies: Vec<ChangeJson>,
 }
@@ -154,9 +156,15 @@ impl Changes {
         Changes {
             client,
             done,
+            unknown: UNKNOWN,
             outcome: Outcome::default(),
             replies: Vec::new(),
         }
+    }
+
+    /// The same, for an order that is about something else than the backend itself.
+    pub(super) fn of_what_may_be_missing(self, unknown: &'static str) -> Changes {
+        Changes { unknown, ..self }
     }
 
     /// One backend; `unknown` is the status when there is no such.
@@ -167,7 +175,10 @@ impl Changes {
         unknown: Code,
     ) -> Result<(), Failure> {
         let answer = self.client.request(command)?;
-        if let Err(failure) = judge(ip, &answer, unknown) {
+        if let Err(mut failure) = judge(ip, &answer, unknown) {
+            if answer == Answer::Known(Reply::NotFound) {
+                failure.text = format!("{}: {}", ip_text(ip), self.unknown);
+            }
             eprintln!("{failure}");
             self.outcome.failed(failure.code);
         }
@@ -198,16 +209,16 @@ impl Changes {
     }
 }
 
+/// What it means that a director does not know a backend.
+const UNKNOWN: &str = "doesn't exist: `homing status` shows the backends";
+
 /// Whether a director did what it was told about a backend.
 pub(super) fn judge(ip: IpAddr, answer: &Answer, unknown: Code) -> Result<(), Failure> {
     let ip = ip_text(ip);
     let text = answer.text();
     let (code, text) = match answer {
         Answer::Known(Reply::Ok) => return Ok(()),
-        Answer::Known(Reply::NotFound) => (
-            unknown,
-            "doesn't exist: `homing status` shows the backends".to_owned(),
-        ),
+        Answer::Known(Reply::NotFound) => (unknown, UNKNOWN.to_owned()),
         Answer::Known(Reply::SyncTimedOut) => (Code::Temporary, format!("{text}: {UNSYNCED}")),
         Answer::Known(Reply::TooManyVhosts) => (Code::Temporary, format!("{text}: at most 1000")),
         Answer::Known(Reply::TagCannotChange) => (

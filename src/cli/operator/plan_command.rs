@@ -151,10 +151,12 @@ fn text(title: &str, plan: &Plan, room: Option<usize>) -> String {
     let total = |flows: &[Flow]| flows.iter().map(|flow| flow.users).sum::<u64>();
     let mut out = format!("Plan: {title}. Nothing was changed.\n\n");
     out += &loads(plan).render(room);
-    out += "\nNew users, and active ones once they have expired, would go elsewhere:\n";
+    let (later, active) = (total(&plan.placement), plan.active);
+    out += &format!(
+        "\nNew users would go elsewhere, and {later} of {active} active ones once they have expired:\n"
+    );
     out += &flows(&plan.placement, true, room);
     let (moved, today) = (total(&plan.flush), plan.flush_today);
-    let active = plan.active;
     out += &format!(
         "\nActive users stay where they are until they expire. Of {active} a flush of all backends after the \
          change\nwould move {moved}; without the change it would move {today}:\n"
@@ -259,7 +261,7 @@ mod tests {
             "Plan: add 10.0.0.2. Nothing was changed.\n\n\
              backend   tag  new users     then  active users  after a flush\n\
              10.0.0.1  t     100.00 %  50.00 %             9              4\n\n\
-             New users, and active ones once they have expired, would go elsewhere:\n\
+             New users would go elsewhere, and 3 of 9 active ones once they have expired:\n\
              from      to        tag  new users  of the active\n\
              10.0.0.1  10.0.0.2  -      50.00 %              3\n\n\
              Active users stay where they are until they expire. Of 9 a flush of all backends after the change\n\

@@ -42,7 +42,7 @@ struct StepJson {
 /// Makes a director's backends those of a file.
 pub(super) fn restore(args: &RestoreArgs) -> Done {
     let text = file(&args.file)?;
-    let named = |error| Failure::usage(format!("{}: {error}", args.file.display()));
+    let named = |error| Failure::usage(format!("{}: {error}", name(&args.file)));
     let dump = Dump::parse(&text).map_err(named)?;
     let mut client = connect(&args.common)?;
     let now = client.hosts()?;
@@ -104,6 +104,14 @@ fn judged(step: &Step, answer: &Answer) -> Result<(), Failure> {
     }
 }
 
+/// What a file is called when something is wrong with it.
+fn name(path: &Path) -> String {
+    match path == Path::new("-") {
+        true => "standard input".to_owned(),
+        false => path.display().to_string(),
+    }
+}
+
 fn file(path: &Path) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
@@ -114,7 +122,7 @@ fn file(path: &Path) -> Result<String, Failure> {
     } else {
         std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
     };
-    let path = path.display();
+    let path = name(path);
     read.map_err(|error| Failure::temporary(format!("{path}: {error}")))?;
     if bytes.len() as u64 > MAX_FILE {
         let what = format!("{path}: longer than {MAX_FILE} bytes");
