@@ -25,6 +25,7 @@ mod changes;
 mod displaced;
 mod drains;
 mod expiry;
+mod flushes;
 mod ipv6;
 mod large;
 mod migration;

@@ -99,6 +99,11 @@ impl Member {
         self.spec.kind
     }
 
+    /// Its process, if it is a Homing.
+    pub fn homing_pid(&self) -> Option<u32> {
+        (self.kind() == DirectorKind::Homing).then(|| self.director().pid())
+    }
+
     pub fn director(&self) -> &Director {
         self.director.as_ref().expect("it was started")
     }

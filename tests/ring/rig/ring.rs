@@ -34,6 +34,9 @@ const PROBES: usize = 8;
 /// Backends of every ring at its start.
 const BACKENDS: u8 = 6;
 
+/// What the flush script notes.
+const FLUSHED: &str = "flushed";
+
 /// A host name among the backends. Homings look it up every second.
 pub const NAME: &str = "mail.homing.test";
 
@@ -60,6 +63,8 @@ pub struct RingSpec {
     /// The members are at IPv6 addresses, which are added to this machine's loopback interface: only in a
     /// network namespace of the test's own.
     pub ipv6: bool,
+    /// Homings run a flush script, which notes who has run it ([`Ring::flushed`]).
+    pub flush: bool,
 }
 
 impl RingSpec {
@@ -73,6 +78,7 @@ impl RingSpec {
             tls: false,
             tagged: &[],
             ipv6: false,
+            flush: false,
         }
     }
 }
@@ -456,6 +462,19 @@ impl Ring {
         self.users.insert(name.to_owned(), at);
     }
 
+    /// What the flush script was called with, and by which member.
+    pub fn flushed(&self) -> Vec<(usize, String)> {
+        let noted = fs::read_to_string(self.site.path().join(FLUSHED)).unwrap_or_default();
+        let pids: Vec<_> = self.members.iter().map(Member::homing_pid).collect();
+        let member = |line: &str| {
+            let (pid, words) = line.split_once(' ')?;
+            let by = Some(pid.parse().expect("the number of a process"));
+            Some((pids.iter().position(|it| *it == by)?, words.to_owned()))
+        };
+        let found = noted.lines().map(member);
+        found.map(|it| it.expect("run by a member")).collect()
+    }
+
     /// The debug log of a member that is a Dovecot, which has all that comes in on the ring.
     pub fn debug_of(&self, number: usize) -> String {
         let log = self.members[number].director().log();
@@ -510,6 +529,17 @@ fn settings_of(spec: &RingSpec, site: &Site, seat: &Seat) -> String {
             settings += &format!("director_ring_tls_{name} = {path:?}\n");
         }
         settings += "director_ring_tls_required = false\n";
+    }
+    if spec.flush {
+        let script = site.path().join("flush.sh");
+        let noted = site.path().join(FLUSHED);
+        let text = format!("#!/bin/sh\necho \"$PPID $*\" >> {}\n", noted.display());
+        fs::write(&script, text).expect("a script");
+        fs::write(&noted, "").expect("a file");
+        for (path, mode) in [(&script, 0o755), (&noted, 0o666)] {
+            fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
+        }
+        settings += &format!("director_flush_command = {script:?}\n");
     }
     settings
 }
