@@ -1,7 +1,6 @@
 //! Every subcommand of `doveadm director`.
 
-use crate::e2e::DirectorKind;
-use crate::stage::for_both;
+use crate::e2e::{DirectorKind, for_both};
 use crate::transcript::play;
 
 for_both!(backends_are_shown_and_changed, super::backends);

@@ -1,7 +1,7 @@
 //! Bytes at the admin socket, as health checks and scripts write them.
 
-use crate::e2e::{DirectorKind, PATIENCE, wait_until};
-use crate::stage::{Stage, for_both};
+use crate::e2e::{DirectorKind, PATIENCE, for_both, wait_until};
+use crate::stage::Stage;
 use std::time::Duration;
 
 for_both!(a_health_check_that_does_not_read_is_heard, super::poolmon);

@@ -8,24 +8,6 @@ use crate::e2e::{
     Director, DirectorKind, DirectorPlacement, DirectorSpec, PATIENCE, Site, Sockets, StubAuth,
 };
 
-/// Makes two tests of a function that takes a kind of director.
-macro_rules! for_both {
-    ($name:ident, $body:path) => {
-        mod $name {
-            use crate::e2e::DirectorKind;
-            #[test]
-            fn dovecot23() {
-                $body(DirectorKind::Dovecot23);
-            }
-            #[test]
-            fn homing() {
-                $body(DirectorKind::Homing);
-            }
-        }
-    };
-}
-pub(crate) use for_both;
-
 pub const GREETING: &[u8] = b"VERSION\tdirector-doveadm\t1\t0\n";
 /// A director may hold a command for 30 s.
 const ANSWER_LIMIT: Duration = PATIENCE;

@@ -4,11 +4,20 @@ use std::fs;
 
 use serde_json::json;
 
+use crate::e2e::{DirectorKind, for_both};
 use crate::stand::{Stand, text};
 
-#[test]
-fn a_restore_brings_back_what_a_dump_has() {
-    let stand = Stand::new();
+for_both!(
+    a_restore_brings_back_what_a_dump_has,
+    super::a_restore_brings_back_what_a_dump_has
+);
+for_both!(
+    what_cannot_be_restored_is_said,
+    super::what_cannot_be_restored_is_said
+);
+
+fn a_restore_brings_back_what_a_dump_has(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     let [first, second, tagged, fresh, other] = [11, 12, 13, 14, 15].map(|it| stand.backend(it));
     for words in [
         &["add", "-t", "t2", &fresh, "20"][..],
@@ -80,9 +89,8 @@ fn a_restore_brings_back_what_a_dump_has() {
 
 const SAME: &str = "nothing to do: the backends are those of the dump\n";
 
-#[test]
-fn what_cannot_be_restored_is_said() {
-    let stand = Stand::new();
+fn what_cannot_be_restored_is_said(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     let [first, fresh] = [11, 14].map(|it| stand.backend(it));
     let one = |address: &str, vhosts: u32, tag: &str| {
         format!(
@@ -99,7 +107,10 @@ fn what_cannot_be_restored_is_said() {
     let said = stand
         .fed(&["restore"], "doveadm director add 10.0.0.1")
         .failed(64);
-    assert!(said.contains("line 1"), "{said}");
+    assert!(
+        said.contains("standard input") && said.contains("line 1"),
+        "{said}"
+    );
     stand.homing(&["restore", "/nowhere/dump"]).failed(75);
     assert_eq!(stand.json(&["status"]).as_array().map(Vec::len), Some(3));
 }

@@ -5,11 +5,29 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::e2e::dovecot::HOMING;
+use crate::e2e::{DirectorKind, for_both};
 use crate::stand::Stand;
 
-#[test]
-fn backends_are_shown_and_changed_as_doveadm_does() {
-    let stand = Stand::new();
+for_both!(
+    backends_are_shown_and_changed_as_doveadm_does,
+    super::backends_are_shown_and_changed_as_doveadm_does
+);
+for_both!(
+    a_name_stands_for_all_of_its_addresses,
+    super::a_name_stands_for_all_of_its_addresses
+);
+for_both!(
+    refusals_have_the_exit_codes_of_doveadm,
+    super::refusals_have_the_exit_codes_of_doveadm
+);
+for_both!(a_flush_says_what_it_did, super::a_flush_says_what_it_did);
+for_both!(
+    no_line_wraps_on_a_terminal,
+    super::no_line_wraps_on_a_terminal
+);
+
+fn backends_are_shown_and_changed_as_doveadm_does(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     let [first, tagged, fresh] = [11, 13, 14].map(|number| stand.backend(number));
     let table = stand.homing(&["status"]).ok();
     let lines: Vec<Vec<_>> = table
@@ -65,9 +83,8 @@ fn backends_are_shown_and_changed_as_doveadm_does() {
     assert_eq!(stand.json(&["status"]).as_array().map(Vec::len), Some(3));
 }
 
-#[test]
-fn a_name_stands_for_all_of_its_addresses() {
-    let stand = Stand::new();
+fn a_name_stands_for_all_of_its_addresses(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     // What localhost is depends on the machine; at least 127.0.0.1.
     let replies = stand.json(&["add", "localhost", "5"]);
     let replies = replies.as_array().expect("a list");
@@ -84,9 +101,8 @@ fn a_name_stands_for_all_of_its_addresses() {
     assert_eq!(stand.json(&["status"]).as_array().map(Vec::len), Some(3));
 }
 
-#[test]
-fn refusals_have_the_exit_codes_of_doveadm() {
-    let stand = Stand::new();
+fn refusals_have_the_exit_codes_of_doveadm(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     let [first, tagged, unknown] = [11, 13, 99].map(|number| stand.backend(number));
     for (words, status, says) in [
         (vec!["update", &unknown, "5"], 75, "doesn't exist"),
@@ -121,9 +137,8 @@ fn refusals_have_the_exit_codes_of_doveadm() {
     assert_eq!(stand.json(&["status"]).as_array().map(Vec::len), Some(3));
 }
 
-#[test]
-fn a_flush_says_what_it_did() {
-    let stand = Stand::new();
+fn a_flush_says_what_it_did(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     stand.log_in();
     let [first, second] = [11, 12].map(|number| stand.backend(number));
     let before = stand.json(&["status"]);
@@ -155,9 +170,8 @@ fn a_flush_says_what_it_did() {
     assert_eq!(stand.users(), []);
 }
 
-#[test]
-fn no_line_wraps_on_a_terminal() {
-    let stand = Stand::new();
+fn no_line_wraps_on_a_terminal(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     let tag = "a-very-long-tag-that-would-make-the-line-wrap";
     stand.homing(&["add", "-t", tag, &stand.backend(14)]).ok();
     let elsewhere = stand.homing(&["status"]).ok();

@@ -1,5 +1,5 @@
-//! Homing's commands for operators against a real director of Dovecot 2.3: what they print, what they
-//! do, their exit codes; and, where doveadm has the same command, that it sees the same.
+//! Homing's commands for operators against both directors, Homing and a real one of Dovecot 2.3: what they print, what
+//! they do, their exit codes; and, where doveadm has the same command, that it sees the same.
 //!
 //! They need root and what `tests/setup.sh` installs; without it they fail.
 

@@ -4,7 +4,17 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::e2e::{DirectorKind, for_both};
 use crate::stand::{Stand, USERS};
+
+for_both!(
+    a_plan_is_what_a_flush_then_does,
+    super::a_plan_is_what_a_flush_then_does
+);
+for_both!(
+    a_plan_tells_who_would_be_forgotten_and_what_a_flush_does_today,
+    super::a_plan_tells_who_would_be_forgotten_and_what_a_flush_does_today
+);
 
 type Pairs = BTreeMap<(String, String), u64>;
 
@@ -70,9 +80,8 @@ fn plan_and_do(stand: &Stand, words: &[&str]) -> Value {
     plan
 }
 
-#[test]
-fn a_plan_is_what_a_flush_then_does() {
-    let stand = Stand::new();
+fn a_plan_is_what_a_flush_then_does(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     stand.log_in();
     let [first, second, tagged, fresh, other] = [11, 12, 13, 14, 15].map(|it| stand.backend(it));
     let plan = plan_and_do(&stand, &["add", &fresh, "150"]);
@@ -98,9 +107,8 @@ fn a_plan_is_what_a_flush_then_does() {
     assert!(stand.users().len() < USERS);
 }
 
-#[test]
-fn a_plan_tells_who_would_be_forgotten_and_what_a_flush_does_today() {
-    let stand = Stand::new();
+fn a_plan_tells_who_would_be_forgotten_and_what_a_flush_does_today(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     stand.log_in();
     let [first, second, unknown] = [11, 12, 99].map(|it| stand.backend(it));
     let before = stand.users();

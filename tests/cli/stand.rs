@@ -1,17 +1,19 @@
-//! A real Dovecot director with users, and Homing's command line beside it.
+//! A director with users, Homing or Dovecot 2.3's, and Homing's command line beside it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::e2e::Site;
 use crate::e2e::config::render;
 use crate::e2e::dovecot::{Dovecot, HOMING, Version};
+use crate::e2e::seat::Seat;
+use crate::e2e::{Director, DirectorKind, DirectorPlacement, DirectorSpec, Site, Sockets};
 
 /// Users of [`Stand`]; the last few have the tag `t1`.
 pub const USERS: usize = 200;
@@ -46,64 +48,138 @@ impl Said {
 
 /// A stand-alone director, or one in a ring with somebody mute.
 pub struct Stand {
-    // Before the site, whose directory it uses.
-    pub dovecot: Dovecot,
+    // Before the site, whose directory they use.
+    /// The director, unless it is Dovecot's.
+    homing: Option<Director>,
+    /// Has auth and its users; and a director, which runs only when somebody connects to it.
+    dovecot: Dovecot,
     pub site: Site,
     /// Takes the director's connections and never says a word.
     _mute: Option<TcpListener>,
 }
 
+/// Of which director.
+struct Plan {
+    kind: DirectorKind,
+    backends: &'static [&'static str],
+    /// In a ring of two.
+    ring: bool,
+}
+
 impl Stand {
     /// Three backends, of which the last has the tag `t1`.
-    pub fn new() -> Stand {
-        Stand::on(Site::new(), &["11", "12", "13@t1"], "", "")
+    pub fn new(kind: DirectorKind) -> Stand {
+        Stand::on(
+            Site::new(),
+            Plan {
+                kind,
+                backends: &["11", "12", "13@t1"],
+                ring: false,
+            },
+        )
     }
 
     /// A director in a ring whose other member is mute, so that the ring is never synced.
-    pub fn unsynced() -> Stand {
+    pub fn unsynced(kind: DirectorKind) -> Stand {
         let site = Site::new();
         let mute = TcpListener::bind((site.address(2), RING_PORT)).expect("a free port");
-        let listener = format!("  inet_listener ring {{\n    port = {RING_PORT}\n  }}");
-        let stand = Stand::on(site, &["11"], "@1 @2", &listener);
+        let plan = Plan {
+            kind,
+            backends: &["11"],
+            ring: true,
+        };
         Stand {
             _mute: Some(mute),
-            ..stand
+            ..Stand::on(site, plan)
         }
     }
 
-    fn on(site: Site, backends: &[&str], directors: &str, listener: &str) -> Stand {
+    fn on(site: Site, plan: Plan) -> Stand {
         let users = site.path().join("users");
         fs::write(&users, passwd_file()).expect("a passwd file");
         let backend = |it: &&str| match it.split_once('@') {
             Some((host, tag)) => format!("{}@{tag}", site.address(host.parse().expect("a byte"))),
             None => site.address(it.parse().expect("a byte")).to_string(),
         };
-        let backends: Vec<_> = backends.iter().map(backend).collect();
-        let director = |number| format!("{}:{RING_PORT}", site.address(number));
-        let directors = directors
-            .replace("@1", &director(1))
-            .replace("@2", &director(2));
-        let dovecot = Dovecot::start(&site, "director", Version::V23, |dovecot| {
+        let backends: Vec<_> = plan.backends.iter().map(backend).collect();
+        let backends = backends.join(" ");
+        let seat = plan.ring.then(|| Seat {
+            directors: vec![site.address(1), site.address(2)],
+            port: RING_PORT,
+            ping_idle: 30,
+            ipv6: false,
+        });
+        let in_ring = |text: &dyn Fn(&Seat) -> String| seat.as_ref().map_or_else(String::new, text);
+        let dovecot = Dovecot::start(&site, "dovecot", Version::V23, |dovecot| {
             let mut values = dovecot.values();
             values.extend([
                 ("ADDRESS", site.address(1).to_string()),
-                ("DIRECTORS", directors.clone()),
-                ("BACKENDS", backends.join(" ")),
+                ("DIRECTORS", in_ring(&Seat::directors)),
+                ("BACKENDS", backends.clone()),
                 ("USERS", users.display().to_string()),
-                ("ADMIN_PORT", ADMIN_PORT.to_string()),
-                ("RING_LISTENER", listener.to_owned()),
+                (
+                    "LISTENERS",
+                    match plan.kind {
+                        DirectorKind::Dovecot23 => listeners(&site, &seat),
+                        DirectorKind::Homing => String::new(),
+                    },
+                ),
             ]);
             render(include_str!("director-2.3.conf"), &values)
         });
+        let homing = (plan.kind == DirectorKind::Homing).then(|| {
+            let homing = homing_beside(&site, &dovecot, backends, seat);
+            // Where doveadm, and a settings file with this base_dir, ask for users.
+            let own = homing.base().join("auth-userdb");
+            symlink(dovecot.base().join("auth-userdb"), own).expect("a link to auth");
+            homing
+        });
         Stand {
+            homing,
             dovecot,
             site,
             _mute: None,
         }
     }
 
+    /// The director's base_dir.
+    fn base(&self) -> PathBuf {
+        let homing = self.homing.as_ref().map(Director::base);
+        homing.unwrap_or_else(|| self.dovecot.base())
+    }
+
+    pub fn kind(&self) -> DirectorKind {
+        match self.homing {
+            Some(_) => DirectorKind::Homing,
+            None => DirectorKind::Dovecot23,
+        }
+    }
+
     pub fn socket(&self) -> PathBuf {
-        self.dovecot.base().join("director-admin")
+        self.base().join("director-admin")
+    }
+
+    /// Has it listen on [`ADMIN_PORT`], as Dovecot does from the beginning.
+    pub fn listen_on_tcp(&mut self) {
+        let Some(homing) = &mut self.homing else {
+            return;
+        };
+        let address = self.site.address(1);
+        let listener = format!(
+            "\n[[listener]]\ntype = \"admin\"\naddress = \"{address}:{ADMIN_PORT}\"\nallow = [\"127.0.0.0/8\"]\n"
+        );
+        homing.stop();
+        let settings = fs::read_to_string(homing.settings()).expect("settings");
+        fs::write(homing.settings(), settings + &listener).expect("settings");
+        homing.run();
+    }
+
+    /// What the director has logged so far.
+    pub fn log_text(&self) -> String {
+        match &self.homing {
+            Some(homing) => fs::read_to_string(homing.log()).expect("a log"),
+            None => self.dovecot.log_text(),
+        }
     }
 
     /// Address of a backend.
@@ -113,7 +189,11 @@ impl Stand {
 
     /// Has all users looked up, so that each is assigned.
     pub fn log_in(&self) {
-        let stream = UnixStream::connect(self.dovecot.base().join("director-userdb"));
+        let path = match &self.homing {
+            Some(homing) => homing.sockets().userdb.clone(),
+            None => self.dovecot.base().join("director-userdb"),
+        };
+        let stream = UnixStream::connect(path);
         let mut stream = stream.expect("the director's userdb socket");
         stream.write_all(b"VERSION\t1\t0\n").expect("a greeting");
         let mut lines = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
@@ -151,7 +231,11 @@ impl Stand {
 
     /// Runs `doveadm director`; what it printed, and its exit status.
     pub fn doveadm(&self, words: &[&str]) -> (String, Option<i32>) {
-        self.dovecot.doveadm(&[&["director"], words].concat())
+        let words = [&["director"], words].concat();
+        match &self.homing {
+            Some(homing) => homing.doveadm(&words),
+            None => self.dovecot.doveadm(&words),
+        }
     }
 
     /// Where the director has each user now, by hash, and its tag with it.
@@ -166,7 +250,7 @@ impl Stand {
     /// A settings file for Homing that names this director's sockets.
     pub fn settings(&self, further: &str) -> String {
         let file = self.site.path().join("homing.toml");
-        let base = self.dovecot.base().display().to_string();
+        let base = self.base().display().to_string();
         let text = format!(
             "director_mail_servers = \"{}\"\nbase_dir = \"{base}\"\ndirector_user_expire = \"900 s\"\n{further}",
             self.backend(11)
@@ -174,6 +258,46 @@ impl Stand {
         fs::write(&file, text).expect("settings");
         file.display().to_string()
     }
+}
+
+/// Dovecot's listeners for others than this machine.
+fn listeners(site: &Site, seat: &Option<Seat>) -> String {
+    let address = site.address(1);
+    let admin = format!(
+        "  inet_listener tcp-admin {{\n    address = {address}\n    port = {ADMIN_PORT}\n  }}\n"
+    );
+    let ring = seat.as_ref().map(|seat| seat.dovecot_listener(address));
+    admin + &ring.unwrap_or_default()
+}
+
+/// Homing with the auth of this Dovecot. Nobody counts or ends sessions, so that its commands print what they
+/// print of a Dovecot.
+fn homing_beside(site: &Site, dovecot: &Dovecot, backends: String, seat: Option<Seat>) -> Director {
+    let socket = |name: &str| site.path().join(name);
+    // Not by the name that has the rig look for the services that end sessions beside it.
+    let auth_login = socket("auth");
+    symlink(dovecot.base().join("auth-login"), &auth_login).expect("a link to auth");
+    Director::start(
+        site,
+        DirectorSpec {
+            kind: DirectorKind::Homing,
+            placement: DirectorPlacement::Standalone,
+            name: "homing".to_owned(),
+            address: site.address(1),
+            backends,
+            expire: 900,
+            sockets: Sockets {
+                login: socket("login"),
+                userdb: socket("userdb"),
+                notify: socket("notify"),
+                authreply: None,
+            },
+            auth_login,
+            auth_userdb: dovecot.base().join("auth-userdb"),
+            director_settings: "director_user_kick_delay = \"1 s\"\n".to_owned(),
+            seat,
+        },
+    )
 }
 
 /// Login names.

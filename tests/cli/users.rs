@@ -2,12 +2,25 @@
 
 use serde_json::json;
 
-use crate::e2e::{PATIENCE, wait_until};
+use crate::e2e::{DirectorKind, PATIENCE, for_both, wait_until};
 use crate::stand::{Stand, TAGGED, USERS, names};
 
-#[test]
-fn a_user_is_looked_up_under_every_tag() {
-    let stand = Stand::new();
+for_both!(
+    a_user_is_looked_up_under_every_tag,
+    super::a_user_is_looked_up_under_every_tag
+);
+for_both!(
+    users_are_mapped_by_a_file_and_by_auth,
+    super::users_are_mapped_by_a_file_and_by_auth
+);
+for_both!(
+    a_move_says_from_where_to_where,
+    super::a_move_says_from_where_to_where
+);
+for_both!(kicks_are_passed_on, super::kicks_are_passed_on);
+
+fn a_user_is_looked_up_under_every_tag(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     stand.log_in();
     let name = &names()[0];
     let (said, _) = stand.doveadm(&["status", name]);
@@ -39,9 +52,8 @@ fn a_user_is_looked_up_under_every_tag() {
     stand.homing(&["status", ""]).failed(64);
 }
 
-#[test]
-fn users_are_mapped_by_a_file_and_by_auth() {
-    let stand = Stand::new();
+fn users_are_mapped_by_a_file_and_by_auth(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     stand.log_in();
     let config = stand.settings("");
     let mapped = stand.json(&["map", "-c", &config]);
@@ -127,9 +139,8 @@ fn users_are_mapped_by_a_file_and_by_auth() {
     assert!(said.failed(75).contains("/nowhere/auth-userdb"));
 }
 
-#[test]
-fn a_move_says_from_where_to_where() {
-    let stand = Stand::new();
+fn a_move_says_from_where_to_where(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     let [first, second] = [11, 12].map(|number| stand.backend(number));
     let hash = stand.homing(&["map", "-u", "alice"]).ok();
     let user = format!("alice (hash {})", hash.trim());
@@ -161,9 +172,8 @@ fn a_move_says_from_where_to_where() {
     assert_eq!(stand.users(), [(hash.parse().expect("a hash"), second)]);
 }
 
-#[test]
-fn kicks_are_passed_on() {
-    let stand = Stand::new();
+fn kicks_are_passed_on(kind: DirectorKind) {
+    let stand = Stand::new(kind);
     let said = stand.homing(&["kick", "alice"]);
     assert_eq!((said.out.as_str(), said.err.as_str()), ("", ""));
     said.ok();

@@ -83,6 +83,29 @@ impl DirectorSpec {
     }
 }
 
+/// Makes two tests of a function that takes a [`DirectorKind`], which must be known where it is.
+#[allow(
+    unused_macros,
+    reason = "the end-to-end tests have matrices of their own"
+)]
+macro_rules! for_both {
+    ($name:ident, $body:path) => {
+        mod $name {
+            use super::DirectorKind;
+            #[test]
+            fn dovecot23() {
+                $body(DirectorKind::Dovecot23);
+            }
+            #[test]
+            fn homing() {
+                $body(DirectorKind::Homing);
+            }
+        }
+    };
+}
+#[allow(unused_imports, reason = "the same")]
+pub(crate) use for_both;
+
 /// Users a director has assigned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Users {

@@ -28,6 +28,11 @@ mod users;
 
 pub use client::Client;
 pub use clock::{PATIENCE, now, wait_until};
+#[allow(
+    unused_imports,
+    reason = "the end-to-end tests have matrices of their own"
+)]
+pub(crate) use director::for_both;
 pub use director::{Director, DirectorKind, DirectorPlacement, DirectorSpec, Sockets};
 pub use dovecot::{LoginMode, Version};
 pub use heartbeat::Heartbeat;
