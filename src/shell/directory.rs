@@ -4,6 +4,7 @@
 //! cores make it rare that two want the same one; none is held across a system call.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -270,6 +271,23 @@ impl Directory {
             self.keep_alive(key.hash, now, snapshot);
         }
         created
+    }
+
+    /// The backend of a user. `None`: it is unknown, or its hash is known under another tag too.
+    pub fn home_of(&self, key: UserKey, now: Wall) -> Option<IpAddr> {
+        let snapshot = self.snapshot();
+        let tags = u16::try_from(snapshot.tag_count()).unwrap_or(u16::MAX);
+        let shard = self.shards[shard_of(key.hash)].lock();
+        let is_known = |tag| {
+            let key = UserKey { tag, ..key };
+            shard.peek(key, now, &snapshot).is_some()
+        };
+        let mut others = (0..tags).map(TagId).filter(|tag| *tag != key.tag);
+        if others.any(is_known) {
+            return None;
+        }
+        let slot = shard.peek(key, now, &snapshot)?.backend();
+        snapshot.backend(slot).map(|backend| backend.ip)
     }
 
     /// Whether the table may take in a user that other directors tell of. `new_user_rate` is not

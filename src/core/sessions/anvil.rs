@@ -128,6 +128,11 @@ impl Anvil {
         matches!(self.doing, Doing::Greeting(_))
     }
 
+    /// Something is not answered, or looked after.
+    pub fn is_busy(&self) -> bool {
+        !matches!(self.doing, Doing::Nothing) || !self.checks.is_empty()
+    }
+
     pub fn deadline(&self) -> Option<Mono> {
         let checks = self.checks.iter().map(|check| check.sent.until).min();
         let doing = match &self.doing {

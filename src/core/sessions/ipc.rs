@@ -35,6 +35,11 @@ impl Ipc {
         self.sent.front().map(|sent| sent.until)
     }
 
+    /// Something is not answered.
+    pub fn is_busy(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
     pub fn abort(&mut self, id: KickId) {
         if let Some(sent) = self.sent.iter_mut().find(|sent| sent.id == id) {
             sent.aborted = true;

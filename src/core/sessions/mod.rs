@@ -11,20 +11,24 @@
 //! |---|---|
 //! | `ipc` | a connection to Dovecot 2.3's ipc |
 //! | `anvil` | a connection to Dovecot 2.4's anvil |
+//! | `late` | users that have moved, and may have sessions elsewhere a moment later |
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
-use super::Mono;
 use super::ring::{Kick, Level};
+use super::{Mono, UserKey};
 use crate::wire::line::Splitter;
 
 mod anvil;
 mod ipc;
+mod late;
 #[cfg(test)]
 mod tests;
 
 use anvil::Anvil;
 use ipc::Ipc;
+use late::Late;
 
 /// Orders that may wait. Other directors may order as many as they like; an operator moves a hundred
 /// users at a time.
@@ -34,7 +38,10 @@ pub const REPLY_LIMIT: u64 = 10 * Mono::SECOND;
 /// After nobody was there, or somebody who spoke another language, this long nothing is tried.
 pub const RETRY_PAUSE: u64 = Mono::SECOND;
 
-/// One order.
+/// Of orders of our own, of which there is one at a time.
+const OWN: KickId = KickId(u64::MAX);
+
+/// One order, by a number below the highest one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KickId(pub u64);
 
@@ -79,6 +86,8 @@ pub enum Input<'a> {
     Received(&'a [u8]),
     /// The connection has ended.
     Ended,
+    /// Where the user of [`Output::Find`] is; `None`: nowhere, or it may be elsewhere under another tag.
+    Found(Option<IpAddr>),
     /// How many sessions a process has ended, or why it could not be told ([`Output::Tell`]).
     Told(TellId, Result<u32, String>),
     /// The time of [`Sessions::next_deadline`] has come, or any other time.
@@ -94,6 +103,8 @@ pub enum Output {
     Send(Vec<u8>),
     /// Close the connection; [`Input::Ended`] is not to come.
     Close,
+    /// Look where this user is; [`Input::Found`] is the answer, at once.
+    Find(UserKey),
     /// Tell a process; [`Input::Told`] is the answer.
     Tell(TellId, Target),
     /// The order was carried out, or cannot be. Not for one that was aborted.
@@ -143,6 +154,7 @@ struct Common {
     outputs: Vec<Output>,
     counts: Counts,
     last_tell: u64,
+    late: Late,
 }
 
 /// The machine. See the module's page.
@@ -179,6 +191,7 @@ impl Sessions {
             }
             Input::Received(bytes) => self.received(bytes, now),
             Input::Ended => self.ended(now),
+            Input::Found(home) => self.found(home, now),
             Input::Told(id, result) => {
                 if let Link::Anvil(anvil) = &mut self.link {
                     anvil.told(id, result, &mut self.common);
@@ -196,6 +209,13 @@ impl Sessions {
 
     /// When [`Input::Tick`] is due.
     pub fn next_deadline(&self) -> Option<Mono> {
+        let late = self.common.late.next().filter(|_| self.is_idle());
+        let late = late.map(|at| self.retry.map_or(at, |retry| at.max(retry)));
+        self.link_deadline().into_iter().chain(late).min()
+    }
+
+    /// When the connection is of no more use.
+    fn link_deadline(&self) -> Option<Mono> {
         match &self.link {
             Link::Down | Link::Connecting => None,
             Link::Ipc(ipc) => ipc.deadline(),
@@ -210,6 +230,9 @@ impl Sessions {
 
     fn order(&mut self, id: KickId, kick: Kick, now: Mono) {
         self.common.counts.orders += 1;
+        if let Kick::Moved(key) = &kick {
+            self.common.late.moved(*key, now);
+        }
         if self.retry.is_some_and(|retry| now < retry) {
             // Why was said a moment ago.
             return self.common.fail(id);
@@ -263,7 +286,7 @@ impl Sessions {
     }
 
     fn tick(&mut self, now: Mono) {
-        if self.next_deadline().is_some_and(|at| at <= now) {
+        if self.link_deadline().is_some_and(|at| at <= now) {
             self.drop_link("no answer", now);
         }
     }
@@ -301,8 +324,40 @@ impl Sessions {
         }
     }
 
+    /// Nothing is sent, and nothing waits.
+    fn is_idle(&self) -> bool {
+        let sent = match &self.link {
+            Link::Down => false,
+            Link::Connecting => true,
+            Link::Ipc(ipc) => ipc.is_busy(),
+            Link::Anvil(anvil) => anvil.is_busy(),
+        };
+        !sent && self.common.waiting.is_empty() && !self.common.late.busy
+    }
+
+    /// Has a user that moved lately looked after when there is nothing else to be done.
+    fn look_after(&mut self, now: Mono) {
+        if self.is_idle()
+            && self.retry.is_none_or(|retry| retry <= now)
+            && let Some(key) = self.common.late.take(now)
+        {
+            self.common.late.busy = true;
+            self.common.late.asked = Some(key);
+            self.common.outputs.push(Output::Find(key));
+        }
+    }
+
+    fn found(&mut self, home: Option<IpAddr>, now: Mono) {
+        match (self.common.late.asked.take(), home) {
+            (Some(key), Some(home)) => self.order(OWN, Kick::Hash(key.hash, home), now),
+            (Some(_), None) => self.common.late.busy = false,
+            (None, _) => {}
+        }
+    }
+
     /// Sends what may be sent.
     fn go_on(&mut self, now: Mono) {
+        self.look_after(now);
         match &mut self.link {
             Link::Down if !self.common.waiting.is_empty() => {
                 self.link = Link::Connecting;
@@ -326,7 +381,10 @@ impl Common {
     }
 
     fn over(&mut self, id: KickId) {
-        self.outputs.push(Output::Over(id));
+        match id == OWN {
+            true => self.late.busy = false,
+            false => self.outputs.push(Output::Over(id)),
+        }
     }
 
     fn fail(&mut self, id: KickId) {

@@ -22,6 +22,7 @@ enum Did {
     Connect,
     Send(String),
     Close,
+    Find(u32),
     Tell(u64, String),
     Over(u64),
     Log(String),
@@ -72,6 +73,7 @@ impl Rig {
                     text(it.guid)
                 ),
             ),
+            Output::Find(key) => Did::Find(key.hash.0),
             Output::Over(id) => Did::Over(id.0),
             Output::Log(_, _, text) => Did::Log(text),
         };
@@ -92,10 +94,8 @@ impl Rig {
 
     /// Lets time pass to the next deadline.
     fn wait(&mut self) -> Vec<Did> {
-        self.now = self
-            .machine
-            .next_deadline()
-            .expect("something is waited for");
+        let next = self.machine.next_deadline();
+        self.now = next.expect("something is waited for");
         self.feed(Input::Tick)
     }
 }
@@ -143,7 +143,7 @@ fn ipc_answers_in_the_order_in_which_it_was_asked() {
         ended: 2,
     };
     assert_eq!(rig.machine.counts(), counts);
-    assert_eq!(rig.machine.next_deadline(), None);
+    assert_eq!(rig.machine.link_deadline(), None);
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_service_that_does_not_answer_is_given_up() {
         let mut rig = Rig::of(service);
         let why = "sessions of user hash 7 could not be ended: no answer";
         assert_eq!(rig.wait(), [Did::Close, log(why), Did::Over(1)]);
-        assert_eq!(rig.machine.next_deadline(), None);
+        assert_eq!(rig.machine.link_deadline(), None);
     }
     // Dovecot 2.3's anvil does not even greet.
     let mut rig = Rig::new();
@@ -326,7 +326,7 @@ fn what_a_kick_has_left_over_is_told_to_its_processes() {
             ended: 5
         }
     );
-    assert_eq!(rig.machine.next_deadline(), None);
+    assert_eq!(rig.machine.link_deadline(), None);
 }
 
 #[test]
@@ -353,5 +353,56 @@ fn a_name_that_anvil_could_not_read_is_refused_here() {
     assert_eq!(
         rig.order(3, Kick::User(b"y".to_vec())),
         [send("KICK-USER\ty\n")]
+    );
+}
+
+#[test]
+fn users_that_moved_are_looked_after_until_no_login_can_be_under_way() {
+    let mut rig = Rig::of(Service::Ipc);
+    let (home, begun) = ("10.0.0.2".parse().unwrap(), rig.now);
+    // Nobody is while something is under way.
+    rig.now = begun.after(3 * Mono::SECOND);
+    assert_eq!(rig.feed(Input::Tick), []);
+    assert_eq!(rig.said("+1\n"), [Did::Over(1), Did::Find(7)]);
+    let again = "proxy\t*\tKICK-DIRECTOR-HASH\t7\t10.0.0.2\n";
+    assert_eq!(rig.feed(Input::Found(Some(home))), [send(again)]);
+    // Nobody has ordered that.
+    assert_eq!(rig.said("+1\n"), []);
+    for seconds in [8, 18] {
+        assert_eq!(rig.wait(), [Did::Find(7)]);
+        assert_eq!(rig.now, begun.after(seconds * Mono::SECOND));
+        // It may be elsewhere, or be gone.
+        assert_eq!(rig.feed(Input::Found(None)), []);
+    }
+    // Meanwhile the service has gone; it is called.
+    rig.feed(Input::Ended);
+    assert_eq!(rig.wait(), [Did::Find(7)]);
+    assert_eq!(rig.now, begun.after(35 * Mono::SECOND));
+    assert_eq!(rig.feed(Input::Found(Some(home))), [Did::Connect]);
+    let why = "sessions of user hash 7 on other backends than 10.0.0.2 could not be ended: no";
+    assert_eq!(rig.feed(Input::Unreachable("no".to_owned())), [log(why)]);
+    assert_eq!(rig.machine.next_deadline(), None);
+    assert_eq!(rig.machine.counts().failed, 1);
+}
+
+#[test]
+fn several_users_are_looked_after_one_by_one_and_after_a_pause() {
+    let mut rig = Rig::new();
+    rig.order(1, moved(7));
+    rig.order(2, moved(8));
+    let why = "sessions of user hash";
+    let gone = rig.feed(Input::Unreachable("no".to_owned()));
+    assert!(matches!(&gone[0], Did::Log(text) if text.starts_with(why)));
+    assert_eq!(rig.wait(), [Did::Find(7)]);
+    assert_eq!(rig.feed(Input::Found(None)), [Did::Find(8)]);
+    assert_eq!(
+        rig.feed(Input::Found(Some("10.0.0.3".parse().unwrap()))),
+        [Did::Connect]
+    );
+    rig.feed(Input::Unreachable("no".to_owned()));
+    // The same moment five seconds later, and not before the pause is over.
+    assert_eq!(
+        rig.machine.next_deadline(),
+        Some(NOW.after(8 * Mono::SECOND))
     );
 }

@@ -115,6 +115,11 @@ impl Driver {
         }
     }
 
+    /// The snapshot and the user table.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.table.directory
+    }
+
     /// The machine, to be asked.
     pub fn ring(&self) -> &Ring {
         &self.ring

@@ -111,6 +111,7 @@ impl RingThread {
         let cpu = cpus.last().copied().unwrap_or(0);
         let own: IpAddr = setup.driver.ring().members().me().ip;
         let mailbox = Arc::new(Mailbox::new()?);
+        let directory = Arc::clone(setup.driver.directory());
         let mut ring = RingIo::new(
             setup.driver,
             own,
@@ -124,9 +125,14 @@ impl RingThread {
             Arc::new(move |answer| mailbox.send(Message::Over(answer)))
         };
         ring.learnt = setup.learnt;
+        let homes = {
+            let directory = Arc::clone(&directory);
+            Arc::new(move |key| directory.home_of(key, clock::wall()))
+        };
         // A director without others places them here and now, before anybody asks.
         ring.learn();
-        ring.orders = Orders::carried_out_by(Sessions::start(setup.sessions, answers, cpus)?);
+        ring.orders =
+            Orders::carried_out_by(Sessions::start(setup.sessions, answers, homes, cpus)?);
         // No registered buffers: they are for files, and are charged to the locked memory.
         let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name("ring")

@@ -10,6 +10,7 @@
 //! | `program` | a program and its children |
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,6 +76,9 @@ pub enum Answer {
 /// Takes answers, on any thread.
 pub type Answers = Arc<dyn Fn(Answer) + Send + Sync>;
 
+/// Says where a user is. `None`: nowhere, or there is another one with its hash under another tag.
+pub type Homes = Arc<dyn Fn(UserKey) -> Option<IpAddr> + Send + Sync>;
+
 enum Message {
     Kick(Ticket, Kick),
     AbortKick(Ticket),
@@ -95,9 +99,14 @@ impl Sessions {
     ///
     /// # Errors
     /// Out of descriptors or threads.
-    pub fn start(config: Config, answers: Answers, cpus: &[usize]) -> io::Result<Sessions> {
+    pub fn start(
+        config: Config,
+        answers: Answers,
+        homes: Homes,
+        cpus: &[usize],
+    ) -> io::Result<Sessions> {
         let mailbox = Arc::new(Mailbox::new()?);
-        let thread = serve::Thread::new(config, answers, Arc::clone(&mailbox))?;
+        let thread = serve::Thread::new(config, answers, homes, Arc::clone(&mailbox))?;
         let mut set = CpuSet::new();
         for &cpu in cpus {
             set.set(cpu)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::flush::Flushes;
 use super::tell::{Progress, Tell};
-use super::{Answer, Answers, Config, Message, Ticket};
+use super::{Answer, Answers, Config, Homes, Message, Ticket};
 use crate::core::ring::{Kick, Level};
 use crate::core::sessions::{Input, KickId, Output, Service, Sessions, Target, TellId};
 use crate::settings::KickService;
@@ -31,6 +31,7 @@ const FAILED_PAUSE: u64 = 100_000_000;
 pub(super) struct Thread {
     config: Config,
     answers: Answers,
+    homes: Homes,
     mailbox: Arc<Mailbox<Message>>,
     machine: Sessions,
     epoll: Epoll,
@@ -49,6 +50,7 @@ impl Thread {
     pub fn new(
         config: Config,
         answers: Answers,
+        homes: Homes,
         mailbox: Arc<Mailbox<Message>>,
     ) -> io::Result<Thread> {
         let epoll = Epoll::new()?;
@@ -57,6 +59,7 @@ impl Thread {
             flushes: Flushes::new(Arc::clone(&answers)),
             config,
             answers,
+            homes,
             mailbox,
             machine: Sessions::default(),
             epoll,
@@ -184,6 +187,10 @@ impl Thread {
                 self.watch();
             }
             Output::Close => self.service = None,
+            Output::Find(key) => {
+                let home = (self.homes)(key);
+                self.machine.handle(Input::Found(home), clock::mono());
+            }
             Output::Tell(id, target) => self.tell(id, &target),
             Output::Over(id) => {
                 if let Some(kick) = self.kicks.remove(&id) {

@@ -34,7 +34,7 @@ impl Rig {
         };
         let answer = Arc::new(move |answer| sender.send(answer).unwrap_or(()));
         Rig {
-            sessions: Sessions::start(config, answer, &[0]).unwrap(),
+            sessions: Sessions::start(config, answer, Arc::new(|_| None), &[0]).unwrap(),
             dir,
             answers,
         }

@@ -194,6 +194,13 @@ impl Dovecot {
         below.first().expect("unshare has a child").0
     }
 
+    /// Sends a signal to all processes of one of its services.
+    pub fn signal_service(&self, service: &str, number: i32) {
+        for pid in self.service_pids(service) {
+            process::signal(pid, number);
+        }
+    }
+
     /// Processes with this name.
     pub fn service_pids(&self, service: &str) -> Vec<u32> {
         let running = self.running.as_ref().expect("it runs");

@@ -80,7 +80,7 @@ pub struct Tier {
     pub director: Director,
     other: Option<Director>,
     pub proxy: Dovecot,
-    _backends: Vec<Dovecot>,
+    backends: Vec<Dovecot>,
     pub site: Site,
     address: Ipv4Addr,
 }
@@ -145,7 +145,7 @@ impl Tier {
             director,
             other,
             proxy,
-            _backends: backends,
+            backends: backends,
             site,
             address,
         }
@@ -203,6 +203,11 @@ impl Tier {
             Some(other) => other.doveadm(&words),
             None => self.proxy.doveadm(&words),
         }
+    }
+
+    /// The backends that are not the proxy itself.
+    pub fn backends(&self) -> &[Dovecot] {
+        &self.backends
     }
 
     /// Address of a backend.
