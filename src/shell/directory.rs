@@ -273,21 +273,19 @@ impl Directory {
         created
     }
 
-    /// The backend of a user. `None`: it is unknown, or its hash is known under another tag too.
-    pub fn home_of(&self, key: UserKey, now: Wall) -> Option<IpAddr> {
+    /// The backend of a user. `None`: it is unknown, or known under several tags.
+    pub fn home_of(&self, hash: UserHash, now: Wall) -> Option<IpAddr> {
         let snapshot = self.snapshot();
         let tags = u16::try_from(snapshot.tag_count()).unwrap_or(u16::MAX);
-        let shard = self.shards[shard_of(key.hash)].lock();
-        let is_known = |tag| {
-            let key = UserKey { tag, ..key };
-            shard.peek(key, now, &snapshot).is_some()
-        };
-        let mut others = (0..tags).map(TagId).filter(|tag| *tag != key.tag);
-        if others.any(is_known) {
-            return None;
-        }
-        let slot = shard.peek(key, now, &snapshot)?.backend();
-        snapshot.backend(slot).map(|backend| backend.ip)
+        let shard = self.shards[shard_of(hash)].lock();
+        let keys = (0..tags).map(|tag| UserKey {
+            tag: TagId(tag),
+            hash,
+        });
+        let mut known = keys.filter_map(|key| shard.peek(key, now, &snapshot));
+        let slot = known.next()?.backend();
+        let backend = snapshot.backend(slot).map(|backend| backend.ip);
+        backend.filter(|_| known.next().is_none())
     }
 
     /// Whether the table may take in a user that other directors tell of. `new_user_rate` is not
@@ -362,13 +360,14 @@ mod tests {
             master_user_separator: None,
             hasher: ahash::RandomState::with_seed(1),
         };
-        let seed = Seed {
-            ip: [10, 0, 0, 1].into(),
+        let seed = |(last, tag)| Seed {
+            ip: [10, 0, 0, last].into(),
             name: None,
-            tag: "",
+            tag,
             vhosts: 100,
         };
-        let mut director = Director::new(config, [seed].into_iter()).unwrap();
+        let seeds = [(1, ""), (2, "t")].map(seed);
+        let mut director = Director::new(config, seeds.into_iter()).unwrap();
         let snapshots = [false, true].map(|tell| {
             let standing = Standing {
                 tell,
@@ -416,6 +415,24 @@ mod tests {
         });
         directory.keep_alive(USER.hash, Wall(NOW + 104), &somebody);
         assert_eq!(notes(&directory), [USER]);
+    }
+
+    #[test]
+    fn a_hash_under_two_tags_has_no_home() {
+        let (directory, [snapshot, _]) = directory();
+        let home = |at| directory.home_of(USER.hash, Wall(at));
+        assert_eq!(home(NOW), None);
+        let tag = snapshot.tag(b"t").unwrap();
+        for (tag, expected) in [(TagId(0), Some([10, 0, 0, 1].into())), (tag, None)] {
+            let key = UserKey { tag, ..USER };
+            assert!(
+                directory
+                    .login(key, Wall(NOW), Mono(0), &snapshot)
+                    .is_some()
+            );
+            assert_eq!(home(NOW + 1), expected);
+        }
+        assert_eq!(home(NOW + 5000), None);
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! Logins that were under way when their user moved (docs/protocol/kicks.md, logins under way).
+//! Logins that were under way when their user moved, or was found on two backends (docs/protocol/kicks.md,
+//! logins under way).
 //!
-//! A backend was named to them before the move, and whoever ends sessions does not know them yet. So what
+//! A backend was named to them before, and whoever ends sessions does not know them yet. So what
 //! the user has elsewhere is ended again a few times, until such a login has failed or its session was found.
 
 use std::collections::VecDeque;
 
-use crate::core::{Mono, UserKey};
+use crate::core::{Mono, UserHash};
 
-/// After the order that a user moves, when its sessions are ended again. A login process gives a backend
+/// After the order, when its sessions are ended again. A login process gives a backend
 /// 30 s to let a user in.
 const AGAIN: [u64; 4] = [
     3 * Mono::SECOND,
@@ -15,48 +16,48 @@ const AGAIN: [u64; 4] = [
     18 * Mono::SECOND,
     35 * Mono::SECOND,
 ];
-/// Most users that are remembered; of a director that moves more in half a minute, the first ones.
+/// Most users that are remembered; where there are more in half a minute, the first ones.
 const USERS_MAX: usize = 65_536;
 
-/// Users that have moved lately.
+/// Users that may have sessions elsewhere a moment later.
 #[derive(Debug, Default)]
 pub(super) struct Late {
-    /// Users and when they moved, by how often they were looked after.
-    rounds: [VecDeque<(Mono, UserKey)>; AGAIN.len()],
+    /// Users and when that was ordered, by how often they were looked after.
+    rounds: [VecDeque<(Mono, UserHash)>; AGAIN.len()],
     /// One is being looked after.
     pub busy: bool,
     /// It is asked where this one is.
-    pub asked: Option<UserKey>,
+    pub asked: Option<UserHash>,
 }
 
 impl Late {
-    /// A user moves.
-    pub fn moved(&mut self, key: UserKey, now: Mono) {
+    /// A user's sessions at other backends than its own are to end.
+    pub fn begin(&mut self, user: UserHash, now: Mono) {
         let users: usize = self.rounds.iter().map(VecDeque::len).sum();
         if users < USERS_MAX {
-            self.rounds[0].push_back((now, key));
+            self.rounds[0].push_back((now, user));
         }
     }
 
     /// When the next one is due.
     pub fn next(&self) -> Option<Mono> {
-        let first = |(round, after): (&VecDeque<(Mono, UserKey)>, &u64)| {
-            round.front().map(|(moved, _)| moved.after(*after))
+        let first = |(round, after): (&VecDeque<(Mono, UserHash)>, &u64)| {
+            round.front().map(|(begun, _)| begun.after(*after))
         };
         self.rounds.iter().zip(&AGAIN).filter_map(first).min()
     }
 
     /// One that is due. The longest that have waited come first.
-    pub fn take(&mut self, now: Mono) -> Option<UserKey> {
+    pub fn take(&mut self, now: Mono) -> Option<UserHash> {
         for at in (0..AGAIN.len()).rev() {
-            if let Some(&(moved, key)) = self.rounds[at].front()
-                && moved.after(AGAIN[at]) <= now
+            if let Some(&(begun, user)) = self.rounds[at].front()
+                && begun.after(AGAIN[at]) <= now
             {
                 self.rounds[at].pop_front();
                 if let Some(next) = self.rounds.get_mut(at + 1) {
-                    next.push_back((moved, key));
+                    next.push_back((begun, user));
                 }
-                return Some(key);
+                return Some(user);
             }
         }
         None

@@ -11,13 +11,13 @@
 //! |---|---|
 //! | `ipc` | a connection to Dovecot 2.3's ipc |
 //! | `anvil` | a connection to Dovecot 2.4's anvil |
-//! | `late` | users that have moved, and may have sessions elsewhere a moment later |
+//! | `late` | users that may have sessions elsewhere a moment later |
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use super::ring::{Kick, Level};
-use super::{Mono, UserKey};
+use super::{Mono, UserHash};
 use crate::wire::line::Splitter;
 
 mod anvil;
@@ -86,7 +86,7 @@ pub enum Input<'a> {
     Received(&'a [u8]),
     /// The connection has ended.
     Ended,
-    /// Where the user of [`Output::Find`] is; `None`: nowhere, or it may be elsewhere under another tag.
+    /// Where the user of [`Output::Find`] is; `None`: nowhere, or known under several tags.
     Found(Option<IpAddr>),
     /// How many sessions a process has ended, or why it could not be told ([`Output::Tell`]).
     Told(TellId, Result<u32, String>),
@@ -104,7 +104,7 @@ pub enum Output {
     /// Close the connection; [`Input::Ended`] is not to come.
     Close,
     /// Look where this user is; [`Input::Found`] is the answer, at once.
-    Find(UserKey),
+    Find(UserHash),
     /// Tell a process; [`Input::Told`] is the answer.
     Tell(TellId, Target),
     /// The order was carried out, or cannot be. Not for one that was aborted.
@@ -230,8 +230,10 @@ impl Sessions {
 
     fn order(&mut self, id: KickId, kick: Kick, now: Mono) {
         self.common.counts.orders += 1;
-        if let Kick::Moved(key) = &kick {
-            self.common.late.moved(*key, now);
+        match &kick {
+            Kick::Moved(key) => self.common.late.begin(key.hash, now),
+            Kick::Hash(hash, _) if id != OWN => self.common.late.begin(*hash, now),
+            Kick::Hash(..) | Kick::User(_) | Kick::Alt(..) => {}
         }
         if self.retry.is_some_and(|retry| now < retry) {
             // Why was said a moment ago.
@@ -335,21 +337,21 @@ impl Sessions {
         !sent && self.common.waiting.is_empty() && !self.common.late.busy
     }
 
-    /// Has a user that moved lately looked after when there is nothing else to be done.
+    /// Has a user looked after when there is nothing else to be done.
     fn look_after(&mut self, now: Mono) {
         if self.is_idle()
             && self.retry.is_none_or(|retry| retry <= now)
-            && let Some(key) = self.common.late.take(now)
+            && let Some(user) = self.common.late.take(now)
         {
             self.common.late.busy = true;
-            self.common.late.asked = Some(key);
-            self.common.outputs.push(Output::Find(key));
+            self.common.late.asked = Some(user);
+            self.common.outputs.push(Output::Find(user));
         }
     }
 
     fn found(&mut self, home: Option<IpAddr>, now: Mono) {
         match (self.common.late.asked.take(), home) {
-            (Some(key), Some(home)) => self.order(OWN, Kick::Hash(key.hash, home), now),
+            (Some(user), Some(home)) => self.order(OWN, Kick::Hash(user, home), now),
             (Some(_), None) => self.common.late.busy = false,
             (None, _) => {}
         }

@@ -73,7 +73,7 @@ impl Rig {
                     text(it.guid)
                 ),
             ),
-            Output::Find(key) => Did::Find(key.hash.0),
+            Output::Find(user) => Did::Find(user.0),
             Output::Over(id) => Did::Over(id.0),
             Output::Log(_, _, text) => Did::Log(text),
         };
@@ -357,7 +357,7 @@ fn a_name_that_anvil_could_not_read_is_refused_here() {
 }
 
 #[test]
-fn users_that_moved_are_looked_after_until_no_login_can_be_under_way() {
+fn users_are_looked_after_until_no_login_can_be_under_way() {
     let mut rig = Rig::of(Service::Ipc);
     let (home, begun) = ("10.0.0.2".parse().unwrap(), rig.now);
     // Nobody is while something is under way.
@@ -389,7 +389,9 @@ fn users_that_moved_are_looked_after_until_no_login_can_be_under_way() {
 fn several_users_are_looked_after_one_by_one_and_after_a_pause() {
     let mut rig = Rig::new();
     rig.order(1, moved(7));
-    rig.order(2, moved(8));
+    rig.order(2, Kick::Hash(UserHash(8), "10.0.0.2".parse().unwrap()));
+    // Whoever is kicked by name may be anywhere.
+    rig.order(3, Kick::User(b"joe".to_vec()));
     let why = "sessions of user hash";
     let gone = rig.feed(Input::Unreachable("no".to_owned()));
     assert!(matches!(&gone[0], Did::Log(text) if text.starts_with(why)));

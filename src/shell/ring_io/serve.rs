@@ -131,7 +131,7 @@ impl RingThread {
         ring.learnt = setup.learnt;
         let homes = {
             let directory = Arc::clone(&directory);
-            Arc::new(move |key| directory.home_of(key, clock::wall()))
+            Arc::new(move |user| directory.home_of(user, clock::wall()))
         };
         // A director without others places them here and now, before anybody asks.
         ring.learn();

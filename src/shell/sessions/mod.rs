@@ -18,8 +18,8 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::mailbox::Mailbox;
-use crate::core::UserKey;
 use crate::core::ring::{Flush, FlushResult, Kick};
+use crate::core::{UserHash, UserKey};
 use crate::settings::{FlushUri, KickService, Settings};
 
 mod flush;
@@ -76,8 +76,8 @@ pub enum Answer {
 /// Takes answers, on any thread.
 pub type Answers = Arc<dyn Fn(Answer) + Send + Sync>;
 
-/// Says where a user is. `None`: nowhere, or there is another one with its hash under another tag.
-pub type Homes = Arc<dyn Fn(UserKey) -> Option<IpAddr> + Send + Sync>;
+/// Says where a user is. `None`: nowhere, or its hash is known under several tags.
+pub type Homes = Arc<dyn Fn(UserHash) -> Option<IpAddr> + Send + Sync>;
 
 enum Message {
     Kick(Ticket, Kick),

@@ -187,8 +187,8 @@ impl Thread {
                 self.watch();
             }
             Output::Close => self.service = None,
-            Output::Find(key) => {
-                let home = (self.homes)(key);
+            Output::Find(user) => {
+                let home = (self.homes)(user);
                 self.machine.handle(Input::Found(home), clock::mono());
             }
             Output::Tell(id, target) => self.tell(id, &target),
