@@ -145,7 +145,7 @@ impl Tier {
             director,
             other,
             proxy,
-            backends: backends,
+            backends,
             site,
             address,
         }
