@@ -47,19 +47,61 @@ impl Late {
         self.rounds.iter().zip(&AGAIN).filter_map(first).min()
     }
 
-    /// One that is due. The longest that have waited come first.
+    /// One that is due. The longest that have waited come first, and one look makes up for all that are
+    /// overdue: each may have a thousand processes wake up.
     pub fn take(&mut self, now: Mono) -> Option<UserHash> {
         for at in (0..AGAIN.len()).rev() {
             if let Some(&(begun, user)) = self.rounds[at].front()
                 && begun.after(AGAIN[at]) <= now
             {
                 self.rounds[at].pop_front();
-                if let Some(next) = self.rounds.get_mut(at + 1) {
-                    next.push_back((begun, user));
+                let is_to_come = |after: &u64| begun.after(*after) > now;
+                if let Some(next) = AGAIN.iter().position(is_to_come) {
+                    // Behind all that have begun before: they have been taken before.
+                    self.rounds[next].push_back((begun, user));
                 }
                 return Some(user);
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Mono = Mono(1_000_000_000_000);
+
+    fn at(seconds: u64) -> Mono {
+        NOW.after(seconds * Mono::SECOND)
+    }
+
+    #[test]
+    fn one_look_makes_up_for_all_that_are_overdue() {
+        let mut late = Late::default();
+        let [first, second] = [7, 8].map(UserHash);
+        late.begin(first, at(0));
+        late.begin(second, at(4));
+        assert_eq!((late.take(at(2)), late.next()), (None, Some(at(3))));
+        assert_eq!(late.take(at(20)), Some(first));
+        assert_eq!(late.take(at(20)), Some(second));
+        assert_eq!((late.take(at(20)), late.next()), (None, Some(at(22))));
+        assert_eq!(late.take(at(40)), Some(first));
+        assert_eq!(late.take(at(40)), Some(second));
+        assert_eq!((late.take(at(90)), late.next()), (None, None));
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_remembered() {
+        let mut late = Late::default();
+        for n in 0..=USERS_MAX {
+            late.begin(UserHash(n as u32), at(0));
+        }
+        let mut taken = 0;
+        while late.take(at(60)).is_some() {
+            taken += 1;
+        }
+        assert_eq!(taken, USERS_MAX);
     }
 }

@@ -28,26 +28,40 @@ struct World {
 impl World {
     fn feed(&mut self, input: Input<'_>) {
         self.machine.handle(input, Mono(self.now));
-        for output in self.machine.take_outputs() {
-            match output {
-                Output::Connect => {
-                    assert!(!self.connected && !self.connecting);
-                    self.connecting = true;
-                }
-                Output::Send(bytes) => {
-                    assert!(self.connected && bytes.ends_with(b"\n"));
-                }
-                Output::Close => {
-                    assert!(self.connected);
-                    self.connected = false;
-                }
-                Output::Tell(id, target) => {
-                    assert!(self.tells.insert(id), "told twice");
-                    assert!(target.service.ends_with("-login") && !target.service.contains('/'));
-                }
-                Output::Over(id) => assert!(self.open.remove(&id), "over twice, or aborted"),
-                Output::Log(_, _, text) => assert!(!text.contains('\n'), "{text:?}"),
+        loop {
+            let outputs = self.machine.take_outputs();
+            if outputs.is_empty() {
+                return;
             }
+            for output in outputs {
+                self.carry_out(output);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Connect => {
+                assert!(!self.connected && !self.connecting);
+                self.connecting = true;
+            }
+            Output::Send(bytes) => {
+                assert!(self.connected && bytes.ends_with(b"\n"));
+            }
+            Output::Close => {
+                assert!(self.connected);
+                self.connected = false;
+            }
+            Output::Find(user) => {
+                let home = (user.0 % 3 != 0).then(|| [10, 0, 0, 1].into());
+                self.machine.handle(Input::Found(home), Mono(self.now));
+            }
+            Output::Tell(id, target) => {
+                assert!(self.tells.insert(id), "told twice");
+                assert!(target.service.ends_with("-login") && !target.service.contains('/'));
+            }
+            Output::Over(id) => assert!(self.open.remove(&id), "over twice, or aborted"),
+            Output::Log(_, _, text) => assert!(!text.contains('\n'), "{text:?}"),
         }
     }
 
