@@ -1,10 +1,16 @@
 //! A login that was under way when its user moved has been told the old backend, and whoever ends sessions
 //! does not know it yet (docs/protocol/kicks.md, logins under way).
 
+use std::fs;
+use std::net::Ipv4Addr;
+
 use serde_json::json;
 
 use crate::kicks::idle;
 use crate::rig::{BACKENDS, Case, Client, PATIENCE, Tier, TierSpec, User, wait_until};
+
+/// State of a connection that both sides know of.
+const ESTABLISHED: &str = "01";
 
 /// Of Dovecot's director only where a login process with sessions is told: in the other columns such a session
 /// stays where it is.
@@ -33,6 +39,24 @@ mod a_login_under_way_does_not_stay_where_its_user_was {
     }
 }
 
+/// Connections to the backends' IMAP ports, in the words of proc(5).
+fn dialled(tier: &Tier) -> usize {
+    let port = tier.order("imap.open", "")["port"]
+        .as_u64()
+        .expect("a port");
+    let place = |number| {
+        let address: Ipv4Addr = tier.backend_address(number).parse().expect("an address");
+        format!("{:08X}:{port:04X}", u32::from_le_bytes(address.octets()))
+    };
+    let places: Vec<_> = (0..BACKENDS.len()).map(place).collect();
+    let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    let is_dialled = |line: &&str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words[3] == ESTABLISHED && places.iter().any(|place| words[2] == place)
+    };
+    table.lines().filter(is_dialled).count()
+}
+
 fn late(case: Case) {
     let users = ["moves", "stays"].map(User::proxied);
     let tier = Tier::start(&TierSpec::new(case, users.to_vec()));
@@ -48,10 +72,10 @@ fn late(case: Case) {
     signal(libc::SIGSTOP);
     let mut order = tier.order("imap.open", "moves");
     order["session"] = json!("moves");
+    let before = dialled(&tier);
     client.send(&order);
-    wait_until("a backend was named", PATIENCE, || {
-        tier.director.users().total == 2
-    });
+    // By then Dovecot's director can have it ended, too.
+    wait_until("a backend is dialled", PATIENCE, || dialled(&tier) > before);
     let (said, status) = tier.order_director(&["status", "moves"]);
     assert_eq!(status, Some(0), "{said}");
     let home = said.split_whitespace().nth(1).expect(&said);
