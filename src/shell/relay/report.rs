@@ -67,8 +67,15 @@ impl Context {
             [] => String::new(),
             tag => format!(", tag={}", printable(tag)),
         };
+        let key = question.key(&self.snapshot);
+        let known = key.and_then(|key| self.directory.peek(key, self.wall, &self.snapshot));
+        let user = known.map_or_else(String::new, |user| {
+            let weak = if user.is_weak() { ", weak user" } else { "" };
+            let age = self.wall.0.saturating_sub(user.stamp().0);
+            format!("{weak}, user refreshed {age} secs ago")
+        });
         let why = format!(
-            "Timeout because {} - queued for {} secs ({}, hash={}{tag})",
+            "Timeout because {} - queued for {} secs ({}{user}, hash={}{tag})",
             parked.reason,
             self.now.since(parked.since) / 1_000_000_000,
             self.snapshot.ring_state(self.wall),
