@@ -8,7 +8,10 @@ use crate::rig::peer::host;
 use crate::rig::{EchoAuth, Homing, Peer, Site, wait_until};
 
 fn start() -> Homing {
-    let homing = Site::new().set("director_user_expire", "\"10 s\"").start();
+    let homing = Site::new()
+        .set("director_user_expire", "\"10 s\"")
+        .set("auth_master_user_separator", "\"*\"")
+        .start();
     EchoAuth::spawn(&homing.site.path("auth-login"), false);
     homing
 }
@@ -23,6 +26,7 @@ fn users_stay_while_sessions_are_alive_and_go_when_not() {
         "t\x01tab",
         "cut",
         "behind-long",
+        "owner*boss",
         "left1",
         "left2",
     ];
@@ -31,7 +35,7 @@ fn users_stay_while_sessions_are_alive_and_go_when_not() {
         host(&reply).expect("a backend").to_owned()
     };
     let before: Vec<String> = names.iter().map(|name| ask(&mut client, name)).collect();
-    assert_eq!(homing.users(), 7);
+    assert_eq!(homing.users(), 8);
     let mut fifo = OpenOptions::new()
         .write(true)
         .open(homing.site.path("notify-fifo"))
@@ -40,18 +44,18 @@ fn users_stay_while_sessions_are_alive_and_go_when_not() {
     let mut long = Peer::connect(&homing.site.path("notify-socket"));
     for second in 0..14 {
         std::thread::sleep(Duration::from_secs(1));
-        fifo.write_all(b"fifo\nnobody\n").unwrap();
+        fifo.write_all(b"fifo\nnobody\nowner*boss\n").unwrap();
         sock.send("sock\nt\x01tab\n");
         // Every writer has its own half lines.
         long.send(if second % 2 == 0 { "c" } else { "ut\n" });
         let mut writer = Peer::connect(&homing.site.path("notify-socket"));
         writer.send([&vec![b'x'; 3000][..], b"\nbehind-long\n"].concat());
     }
-    assert_eq!(homing.users(), 5, "nobody else is left");
+    assert_eq!(homing.users(), 6, "nobody else is left");
     wait_until("all that is too long is skipped", || {
         homing.total("keep_alives_skipped") >= 14
     });
-    for (name, before) in names.iter().zip(&before).take(5) {
+    for (name, before) in names.iter().zip(&before).take(6) {
         assert_eq!(&ask(&mut client, name), before);
     }
     // Nobody keeps them alive any more.

@@ -300,7 +300,9 @@ impl Context {
     pub(super) fn keep_alive(&mut self, line: &[u8]) {
         self.stats.keep_alives += 1;
         let name = unescape(line);
-        let hash = self.snapshot.username_hash.hash(&name, &mut self.names);
+        // As in the lookup, or a session of a master user (`destuser=user*master`) would not count.
+        let name = cut_master_user(&name, self.snapshot.master_user_separator);
+        let hash = self.snapshot.username_hash.hash(name, &mut self.names);
         self.directory.keep_alive(hash, self.wall, &self.snapshot);
     }
 }
