@@ -33,7 +33,10 @@ pub(crate) fn resolve(
     s.director_ring_tls = check.ring_tls(problems);
     check.base_dir(&s, problems);
     let auth = [s.auth_login_path.as_path(), s.auth_userdb_path.as_path()];
-    listener::check_together(&document.listeners, &s.base_dir, &auth, problems);
+    listener::check_together(&document.listeners, &s.base_dir, &auth, network, problems);
+    let (user, group) = (document.place("user"), document.place("group"));
+    listener::check_user("user", s.user.as_deref(), user, network, problems);
+    listener::check_group("group", s.group.as_deref(), group, network, problems);
     s.listeners = document
         .listeners
         .iter()
