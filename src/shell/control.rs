@@ -167,7 +167,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         .name("control")
         .io_memory(0)
         .make()
-        .map_err(|error| StartError::Executor(error.to_string()))?;
+        .map_err(StartError::from)?;
     let shared = Shared {
         tier: control.tier,
         ring,
