@@ -16,8 +16,8 @@ use super::{Listener, ListenerKind, Place, address, kinds};
 
 /// Longest path of a unix socket in bytes, without the final NUL (`sun_path`).
 pub const MAX_SOCKET_PATH: usize = 107;
-/// Most listeners: each is a descriptor on every serving core.
-const MAX_LISTENERS: usize = 256;
+/// Most listeners, more than anyone has. It bounds the keeper's messages and descriptors.
+pub const MAX_LISTENERS: usize = 64;
 /// Permission bits without `mode`.
 pub const DEFAULT_MODE: u32 = 0o600;
 

@@ -29,7 +29,7 @@ pub mod table;
 
 pub use diff::{Change, diff};
 pub use import::import_dovecot;
-pub use listener::{kind_name, place_text};
+pub use listener::{MAX_LISTENERS, kind_name, place_text};
 pub use load::{Loaded, Sockets, load, load_with, parse};
 pub use problem::Problem;
 pub use table::reference;

@@ -534,6 +534,10 @@ fn two_listeners_at_one_place() {
     );
     let text = "director_mail_servers = '::1'\nlistener = [1]";
     assert_eq!(errors(text), ["t.toml:2: listener: It is not a table"]);
+    let listener = |n| format!("[[listener]]\ntype = 'login'\npath = '/{n}'\n");
+    let many: String = (0..65).map(listener).collect();
+    let text = format!("director_mail_servers = '::1'\n{many}");
+    assert_eq!(errors(&text), ["t.toml:2: listener: Too many listeners"]);
 }
 
 #[test]
