@@ -2,8 +2,13 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::rig::homing::{PROGRAM, run};
 use crate::rig::peer::host;
 use crate::rig::{EchoAuth, Homing, Peer, Site, wait_until};
 
@@ -68,6 +73,38 @@ fn users_stay_while_sessions_are_alive_and_go_when_not() {
         "{users}"
     );
     homing.stop();
+}
+
+/// Not even the keeper is left, as when a whole control group is killed: dist/homing.service has `homing clean` run then.
+#[test]
+fn clean_frees_writers_that_wait_for_killed_processes() {
+    let mut homing = start();
+    let children = format!("/proc/{0}/task/{0}/children", homing.pid());
+    let keeper = std::fs::read_to_string(children).unwrap();
+    let keeper = Pid::from_raw(keeper.trim().parse().expect("one child"));
+    kill(keeper, Signal::SIGKILL).unwrap();
+    homing.kill();
+    let fifo = homing.site.path("notify-fifo");
+    let writer = std::thread::spawn(move || {
+        let mut fifo = OpenOptions::new().write(true).open(fifo)?;
+        // Nobody reads any more, which ends in a broken pipe, or it is gone: both are answers.
+        fifo.write_all(b"ann\n")
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!writer.is_finished(), "it waits for a reader");
+    let mut clean = Command::new(PROGRAM);
+    clean.arg("clean").arg("--config").arg(homing.site.config());
+    let (status, _, said) = run(clean, &homing.site.path(""));
+    assert_eq!(status, 0, "{said}");
+    wait_until("the writer goes on", || writer.is_finished());
+    for name in [
+        "login-socket",
+        "userdb-socket",
+        "notify-fifo",
+        "notify-socket",
+    ] {
+        assert!(!homing.site.path(name).exists(), "{name} is left behind");
+    }
 }
 
 #[test]

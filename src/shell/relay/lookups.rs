@@ -267,6 +267,7 @@ impl Context {
             since: self.now,
             deadline,
             key: waiting.question.key(&self.snapshot),
+            bytes: waiting.line.len(),
             lookup: waiting,
         };
         match self.parking.park(parked) {
