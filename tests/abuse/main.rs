@@ -7,6 +7,7 @@ mod environment;
 mod garbage;
 mod limits;
 mod load;
+mod log_format;
 mod parked;
 mod rig;
 mod secrets;
