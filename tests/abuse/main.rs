@@ -14,3 +14,4 @@ mod secrets;
 mod settings;
 mod spread;
 mod stickiness;
+mod watchdog;
