@@ -67,7 +67,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
         Ok(loaded) => loaded,
         Err(problems) => return refuse(&problems),
     };
-    let level = log::to_stderr(&loaded.settings.log_level);
+    let level = log::start(&loaded.settings.log_level, loaded.settings.log_format);
     warn(&loaded.warnings);
     match start(args, loaded.settings, adopted, level) {
         Ok(()) => ExitCode::SUCCESS,
