@@ -147,6 +147,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         directory: Arc::clone(control.tier.directory()),
         initial,
         configured: configured(&control.reload),
+        cores: Arc::clone(control.tier.cores()),
         count: admin_io::counter(Arc::clone(&sessions), Arc::clone(control.tier.directory())),
         context,
         ring: ring.mailbox(),
