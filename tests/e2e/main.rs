@@ -18,6 +18,7 @@ mod idle;
 mod kick_storm;
 mod kicks;
 mod late_logins;
+mod load;
 mod maintenance;
 mod placement;
 mod proxy_maybe;
