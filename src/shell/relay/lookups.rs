@@ -7,9 +7,7 @@ use zeroize::Zeroizing;
 use super::conn::{Asked, Conn, Greeting, Role};
 use super::pump::is_authreply_version;
 use super::{ConnId, Context, Relay};
-use crate::core::lookup::{
-    Answer, Question, Socket, answer, question, write_answer, write_failure,
-};
+use crate::core::lookup::{Answer, Demand, Question, Socket, answer, write_answer, write_failure};
 use crate::core::parking::{Parked, Place};
 use crate::core::user_hash::cut_master_user;
 use crate::core::users::Decision;
@@ -116,22 +114,15 @@ fn swallow_cancelled(request: &[u8], conn: &mut Conn) -> Line {
 
 fn found_reply(line: &[u8], found: &Found<'_>, conn: &mut Conn, cx: &mut Context) -> Line {
     let asked = conn.tap.take(found.id);
-    let question = question(
-        found,
-        conn.socket(),
-        || asked.local(),
-        &cx.snapshot,
-        &mut cx.names,
-    );
-    let Some(question) = question else {
+    let local = || asked.local();
+    let Some(demand) = Demand::of(found, conn.socket(), local, &cx.snapshot) else {
         cx.spare.give_back(asked);
         return Line::Passed;
     };
     if let (Some(user), Some(destuser)) = (&found.user, &found.destuser) {
         cx.compare_names(user, destuser);
     }
-    cx.directory.fetch_shard(question.hash);
-    cx.batch.push(line, question, asked);
+    cx.batch.push(line, demand, asked, &cx.snapshot);
     Line::Collected
 }
 
