@@ -4,7 +4,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput};
 use homing::core::lookup::{Local, Socket, answer, question, write_answer};
 use homing::core::snapshot::Snapshot;
-use homing::shell::relay::conn::{Spare, Tap};
+use homing::shell::relay::conn::Tap;
 use homing::wire::auth::{Reply, parse_about, parse_reply, parse_request};
 
 use crate::world;
@@ -51,9 +51,9 @@ pub fn bench(c: &mut Criterion) {
     });
     let line = [REQUEST, b"\n"].concat();
     group.bench_function("tap_feed_and_take", |b| {
-        let (mut tap, mut spare) = (Tap::default(), Spare::default());
+        let mut tap = Tap::default();
         b.iter(|| {
-            tap.feed(black_box(&line), &mut spare);
+            tap.feed(black_box(&line));
             tap.take(b"1")
         });
     });

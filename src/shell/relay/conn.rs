@@ -194,56 +194,60 @@ fn whole_fields(about: &[u8]) -> &[u8] {
     &about[..memchr::memrchr(b'\t', &about[..=ABOUT_MAX]).unwrap_or(0)]
 }
 
+/// Bytes of remembered text from which on it is worth a look how much of it is of no use any more.
+const TEXT_LOW: usize = 4096;
+
 /// Watches what a client asks, without ever looking at passwords.
 #[derive(Debug, Default)]
 pub struct Tap {
     lines: Splitter,
-    open: VecDeque<(u32, Vec<u8>)>,
+    open: VecDeque<Open>,
+    said: Said,
 }
 
-/// Buffers of requests that are over, for the next ones: those of a whole core, since allocating one
-/// for each request costs a tenth of a lookup.
+/// A request whose final reply has not come.
+#[derive(Debug)]
+struct Open {
+    id: u32,
+    asked: Asked,
+}
+
+/// What the open requests said, one behind the other, in the order of [`Tap`]'s: one piece of memory
+/// that is used over and over stays in the cache, and need not be allocated.
 #[derive(Debug, Default)]
-pub struct Spare(Vec<Vec<u8>>);
+struct Said {
+    text: Vec<u8>,
+    /// The length from which on requests that are over are taken out.
+    high: usize,
+}
 
-/// Buffers kept, of [`ABOUT_MAX`] bytes at most: as many as a busy core has requests under way.
-const SPARE_MAX: usize = 4096;
-
-impl Spare {
-    fn copy(&mut self, text: &[u8]) -> Vec<u8> {
-        let mut buffer = self.0.pop().unwrap_or_default();
-        buffer.clear();
-        buffer.extend_from_slice(text);
-        buffer
-    }
-
-    /// Takes back the buffer of a request that nobody will ask about any more.
-    pub fn give_back(&mut self, asked: Asked) {
-        if asked.0.capacity() > 0 && self.0.len() < SPARE_MAX {
-            self.0.push(asked.0);
-        }
-    }
+/// Where [`Tap`] keeps what one request said about its client. Of no use once the tap was fed again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    from: u32,
+    length: u32,
 }
 
 impl Tap {
     /// Looks at bytes on their way to auth.
-    pub fn feed(&mut self, bytes: &[u8], spare: &mut Spare) {
-        let open = &mut self.open;
-        self.lines
-            .feed_skipping(bytes, MAX_LINE, |line| match parse_request(line) {
-                Request::Begin { id, about } => {
-                    if open.len() >= OPEN_MAX {
-                        open.pop_front();
-                    }
-                    open.push_back((id, spare.copy(whole_fields(about))));
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let Tap { lines, open, said } = self;
+        said.make_room(open);
+        lines.feed_skipping(bytes, MAX_LINE, |line| match parse_request(line) {
+            Request::Begin { id, about } => {
+                if open.len() >= OPEN_MAX {
+                    open.pop_front();
                 }
-                Request::Cancel(id) => {
-                    if let Some(at) = open.iter().position(|&(open, _)| open == id) {
-                        open.remove(at);
-                    }
+                let asked = said.keep(whole_fields(about));
+                open.push_back(Open { id, asked });
+            }
+            Request::Cancel(id) => {
+                if let Some(at) = open.iter().position(|open| open.id == id) {
+                    open.remove(at);
                 }
-                Request::Other => {}
-            });
+            }
+            Request::Other => {}
+        });
     }
 
     /// Whether the bytes seen end with a complete line.
@@ -251,33 +255,101 @@ impl Tap {
         self.lines.at_boundary()
     }
 
-    /// Takes out what a request said, because its final reply has come.
+    /// Forgets a request, because its final reply has come.
     pub fn take(&mut self, id: &[u8]) -> Asked {
         let found = number(id)
-            .and_then(|id| self.open.iter().position(|&(open, _)| open == id))
+            .and_then(|id| self.open.iter().position(|open| open.id == id))
             .and_then(|at| self.open.remove(at));
-        Asked(found.map(|(_, about)| about).unwrap_or_default())
+        found.map(|open| open.asked).unwrap_or_default()
     }
-}
 
-/// What one request said about its client.
-#[derive(Clone, Debug, Default)]
-pub struct Asked(Vec<u8>);
-
-impl Asked {
-    fn about(&self) -> About<'_> {
-        parse_about(&self.0)
+    fn about(&self, asked: Asked) -> About<'_> {
+        parse_about(self.said.of(asked))
     }
 
     /// Where the client connected to.
-    pub fn local(&self) -> Local {
-        Local::of(&self.about())
+    pub fn local(&self, asked: Asked) -> Local {
+        Local::of(&self.about(asked))
     }
 
     /// Dovecot's session id, for the log; empty when not said.
-    pub fn session(&self) -> String {
-        String::from_utf8_lossy(self.about().session)
+    pub fn session(&self, asked: Asked) -> String {
+        String::from_utf8_lossy(self.about(asked).session)
             .escape_debug()
             .to_string()
+    }
+}
+
+impl Said {
+    /// At most 2 MiB are kept of [`OPEN_MAX`] requests and one read.
+    fn keep(&mut self, about: &[u8]) -> Asked {
+        let from = self.text.len() as u32;
+        self.text.extend_from_slice(about);
+        let length = about.len() as u32;
+        Asked { from, length }
+    }
+
+    fn of(&self, asked: Asked) -> &[u8] {
+        let from = asked.from as usize;
+        let text = self.text.get(from..from + asked.length as usize);
+        text.unwrap_or_default()
+    }
+
+    /// Takes out what nobody will ask about any more: usually all, as clients mostly get all their
+    /// answers before they ask again.
+    fn make_room(&mut self, open: &mut VecDeque<Open>) {
+        if open.is_empty() {
+            self.text.clear();
+        }
+        if self.text.len() < self.high.max(TEXT_LOW) {
+            return;
+        }
+        let mut end = 0;
+        for Open { asked, .. } in open {
+            let from = asked.from as usize;
+            self.text
+                .copy_within(from..from + asked.length as usize, end);
+            asked.from = end as u32;
+            end += asked.length as usize;
+        }
+        self.text.truncate(end);
+        // At least as much comes as is copied.
+        self.high = 2 * end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(id: u32) -> String {
+        format!("AUTH\t{id}\tPLAIN\tsession=s{id}\tlip=10.0.0.1\tresp=AAAA\n")
+    }
+
+    /// Whatever is answered when, each answer finds what its own request said.
+    #[test]
+    fn requests_are_remembered_until_they_are_answered() {
+        let mut tap = Tap::default();
+        let (mut next, mut open) = (1u32, Vec::new());
+        for round in 0..3000u32 {
+            for _ in 0..round % 5 {
+                tap.feed(request(next).as_bytes());
+                open.push(next);
+                next += 1;
+            }
+            while open.len() > 60 {
+                let id = open.remove((round as usize * 7) % open.len());
+                let asked = tap.take(id.to_string().as_bytes());
+                assert_eq!(tap.session(asked), format!("s{id}"));
+            }
+        }
+        assert!(tap.said.text.capacity() <= 4 * TEXT_LOW);
+        for id in open {
+            let asked = tap.take(id.to_string().as_bytes());
+            assert_eq!(tap.session(asked), format!("s{id}"));
+        }
+        assert_eq!(tap.session(tap.take(b"1")), "", "it was answered");
+        tap.feed(b"");
+        assert_eq!(tap.said.text.len(), 0);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::conn::{Asked, Conn, Greeting, Role};
+use super::conn::{Asked, Conn, Greeting, Role, Tap};
 use super::pump::is_authreply_version;
 use super::{ConnId, Context, Relay};
 use crate::core::lookup::{Answer, Demand, Question, Socket, answer, write_answer, write_failure};
@@ -48,16 +48,17 @@ pub struct Waiting {
 #[derive(Debug)]
 pub struct LogAbout {
     pub(super) user: Vec<u8>,
-    pub(super) asked: Asked,
+    pub(super) session: String,
 }
 
 impl LogAbout {
-    fn of(line: &[u8], socket: Socket, asked: Asked) -> LogAbout {
+    fn of(line: &[u8], socket: Socket, tap: &Tap, asked: Asked) -> LogAbout {
+        let session = tap.session(asked);
         let user = match parse_reply(line, socket == Socket::Userdb) {
             Reply::Found(found) => found.name().unwrap_or_default().to_vec(),
             _ => Vec::new(),
         };
-        LogAbout { user, asked }
+        LogAbout { user, session }
     }
 }
 
@@ -88,7 +89,7 @@ pub fn reply(line: &[u8], conn: &mut Conn, cx: &mut Context) -> Line {
     match parse_reply(line, conn.socket() == Socket::Userdb) {
         Reply::Found(found) => found_reply(line, &found, conn, cx),
         Reply::Final(request) => {
-            cx.spare.give_back(conn.tap.take(request));
+            conn.tap.take(request);
             Line::Passed
         }
         Reply::Version(minor) => {
@@ -114,9 +115,8 @@ fn swallow_cancelled(request: &[u8], conn: &mut Conn) -> Line {
 
 fn found_reply(line: &[u8], found: &Found<'_>, conn: &mut Conn, cx: &mut Context) -> Line {
     let asked = conn.tap.take(found.id);
-    let local = || asked.local();
+    let local = || conn.tap.local(asked);
     let Some(demand) = Demand::of(found, conn.socket(), local, &cx.snapshot) else {
-        cx.spare.give_back(asked);
         return Line::Passed;
     };
     if let (Some(user), Some(destuser)) = (&found.user, &found.destuser) {
@@ -139,18 +139,17 @@ pub(super) fn answer_found(
     let add_hash = socket == Socket::Login && conn.auth_minor >= MINOR_WITH_USER_FIELDS;
     match cx.look_up(&question) {
         Outcome::Backend(slot) => {
-            let about = || LogAbout::of(line, socket, asked.clone());
+            let about = || LogAbout::of(line, socket, &conn.tap, asked);
             let mut out = std::mem::take(&mut cx.out);
             let answer = cx.write(line, &question, slot, add_hash, socket, &mut out, about);
             cx.out = out;
             if answer != Answer::Here {
                 conn.cancels.extend(to_cancel(socket, &question, line));
             }
-            cx.spare.give_back(asked);
             true
         }
         Outcome::Refuse(refusal) => {
-            cx.refuse(refusal, &LogAbout::of(line, socket, asked));
+            cx.refuse(refusal, &LogAbout::of(line, socket, &conn.tap, asked));
             write_failure(line, &mut cx.out);
             conn.cancels.extend(to_cancel(socket, &question, line));
             true
@@ -162,7 +161,7 @@ pub(super) fn answer_found(
                 line: Zeroizing::new(line.to_vec()),
                 question,
                 add_hash,
-                about: LogAbout::of(line, socket, asked),
+                about: LogAbout::of(line, socket, &conn.tap, asked),
             };
             cx.park(waiting, reason, conn)
         }

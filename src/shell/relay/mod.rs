@@ -35,7 +35,7 @@ use crate::shell::directory::{Directory, SnapshotCache, TunablesCache};
 use crate::shell::epoll::{Epoll, Interest, Ready};
 use crate::shell::stats::Stats;
 use batch::Batch;
-use conn::{Conn, Role, Spare, Upstream};
+use conn::{Conn, Role, Upstream};
 use lookups::Waiting;
 use pump::Next;
 use report::Limits;
@@ -112,7 +112,6 @@ struct Context {
     parking: Parking<Waiting>,
     dials: BTreeMap<(Mono, ConnId), ()>,
     batch: Batch,
-    spare: Spare,
     scratch: Vec<u8>,
     out: Vec<u8>,
     names: Vec<u8>,
@@ -140,7 +139,6 @@ impl Relay {
             parking: Parking::default(),
             dials: BTreeMap::new(),
             batch: Batch::default(),
-            spare: Spare::default(),
             scratch: vec![0; READ_SIZE],
             out: Vec::new(),
             names: Vec::new(),

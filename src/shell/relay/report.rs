@@ -54,7 +54,7 @@ impl Context {
             self.snapshot.master_user_separator,
         ));
         tracing::error!(
-            session = about.asked.session(),
+            session = about.session,
             "User {user} host lookup failed: {why}{}",
             left_out(more)
         );
