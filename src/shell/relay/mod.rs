@@ -33,6 +33,7 @@ use crate::shell::clock;
 use crate::shell::cores::Waits;
 use crate::shell::directory::{Directory, SnapshotCache, TunablesCache};
 use crate::shell::epoll::{Epoll, Interest, Ready};
+use crate::shell::prefetch::prefetch_all;
 use crate::shell::stats::Stats;
 use batch::Batch;
 use conn::{Conn, Role, Upstream};
@@ -282,6 +283,15 @@ impl Relay {
         entry.insert(conn);
         if !greeted {
             self.close(id);
+        }
+    }
+
+    /// An event of one of the relay's connections comes after the next one: has its memory fetched, for
+    /// with very many connections no cache holds them all.
+    pub fn expect(&self, token: u64) {
+        let (id, _) = ConnId::of_token(token);
+        if let Some(conn) = self.conns.get(id.key as usize) {
+            prefetch_all(conn);
         }
     }
 
