@@ -30,8 +30,9 @@ const BUSY: u64 = 5_000;
 const GATHERED: u64 = 128;
 /// Windows with pauses until it is checked what there would be without them.
 const PAUSED_WINDOWS: u32 = 50;
-/// Windows without pauses after a trial has failed.
-const STRAIGHT_WINDOWS: u32 = 100;
+/// Windows without pauses after a trial has failed; after the second and the third in a row. One window
+/// may have few lookups for another reason: on a busy machine who asks is not always let.
+const STRAIGHT_WINDOWS: [u32; 3] = [2, 10, 100];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -55,6 +56,8 @@ pub struct Coalescing {
     before: u64,
     /// Lookups a second in the last window.
     rate: u64,
+    /// Trials and checks that have failed in a row.
+    failed: usize,
 }
 
 impl Coalescing {
@@ -65,6 +68,7 @@ impl Coalescing {
             since: now,
             before: 0,
             rate: 0,
+            failed: 0,
         }
     }
 
@@ -89,17 +93,24 @@ impl Coalescing {
         }
     }
 
-    fn next(&self) -> State {
+    fn next(&mut self) -> State {
         let rate = self.rate;
         match self.state {
             State::Straight(0) if rate >= BUSY => State::Trial(rate),
             State::Straight(left) => State::Straight(left.saturating_sub(1)),
-            State::Trial(straight) if as_many(rate, straight) => State::Paused(PAUSED_WINDOWS),
+            State::Trial(straight) if as_many(rate, straight) => {
+                self.failed = 0;
+                State::Paused(PAUSED_WINDOWS)
+            }
             State::Paused(_) if rate < BUSY / 2 => State::Straight(0),
             State::Paused(0) => State::Check(rate),
             State::Paused(left) => State::Paused(left - 1),
             State::Check(paused) if as_many(paused, rate) => State::Paused(PAUSED_WINDOWS),
-            State::Trial(_) | State::Check(_) => State::Straight(STRAIGHT_WINDOWS),
+            State::Trial(_) | State::Check(_) => {
+                let windows = STRAIGHT_WINDOWS[self.failed.min(STRAIGHT_WINDOWS.len() - 1)];
+                self.failed += 1;
+                State::Straight(windows)
+            }
         }
     }
 }
@@ -164,6 +175,21 @@ mod tests {
         // A window without pauses has twenty times as many turns.
         let straight = (turns - paused) * 50_000;
         assert!(straight < 250 * MILLI, "{} ms", straight / MILLI);
+    }
+
+    #[test]
+    fn a_trial_that_failed_by_chance_is_repeated_soon() {
+        let mut coalescing = Coalescing::new(Mono(0));
+        let mut lookups = 0;
+        run(&mut coalescing, Mono(0), 11, &mut lookups, open(40_000));
+        assert!(matches!(coalescing.state, State::Trial(_)));
+        // Those who ask were not let for a moment.
+        run(&mut coalescing, Mono(11 * MILLI), 10, &mut lookups, |_| 0);
+        assert!(matches!(coalescing.state, State::Straight(_)));
+        let after = Mono(21 * MILLI);
+        let (paused, turns) = run(&mut coalescing, after, 1000, &mut lookups, open(40_000));
+        let straight = (turns - paused) * 50_000;
+        assert!(straight < 100 * MILLI, "{} ms", straight / MILLI);
     }
 
     #[test]
