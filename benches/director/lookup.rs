@@ -1,12 +1,13 @@
 use std::hint::black_box;
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::Criterion;
 use homing::core::snapshot::Snapshot;
 use homing::core::{Mono, Wall};
 use homing::shell::directory::Directory;
 
+use crate::cpu_time::{CpuTime, now};
 use crate::world;
 
 /// Users of a large site; their table does not fit into any cache.
@@ -31,7 +32,7 @@ fn filled() -> Directory {
     directory
 }
 
-/// Time in which each of `threads` looks up `count` known users.
+/// CPU time in which each of `threads` looks up `count` known users: the longest.
 fn contended(directory: &Directory, threads: u32, count: u64) -> Duration {
     let snapshot = directory.snapshot();
     let barrier = Barrier::new(threads as usize);
@@ -43,7 +44,7 @@ fn contended(directory: &Directory, threads: u32, count: u64) -> Duration {
             user = (user + STRIDE) % USERS;
             log_in(directory, &snapshot, user, 1);
         }
-        start.elapsed()
+        now() - start
     };
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
@@ -56,13 +57,7 @@ fn contended(directory: &Directory, threads: u32, count: u64) -> Duration {
     })
 }
 
-/// The director's own clock is a value; a benchmark needs a real one.
-#[allow(clippy::disallowed_methods)]
-fn now() -> Instant {
-    Instant::now()
-}
-
-pub fn bench(c: &mut Criterion) {
+pub fn bench(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("lookup");
     let directory = filled();
     for threads in [1, 2] {
@@ -81,7 +76,7 @@ pub fn bench(c: &mut Criterion) {
             let snapshot = directory.snapshot();
             let start = now();
             (0..count).for_each(|user| log_in(&directory, &snapshot, user as u32, 0));
-            start.elapsed()
+            now() - start
         });
     });
     group.finish();

@@ -9,8 +9,9 @@ use std::ops::Range;
 
 use zeroize::Zeroize;
 
-use super::conn::{Asked, Conn};
+use super::conn::Conn;
 use super::lookups::answer_found;
+use super::tap::Asked;
 use super::{ConnId, Context};
 use crate::core::lookup::Demand;
 use crate::core::snapshot::Snapshot;

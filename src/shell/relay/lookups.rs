@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::conn::{Asked, Conn, Greeting, Role, Tap};
+use super::conn::{Conn, Greeting, Role};
 use super::pump::is_authreply_version;
+use super::tap::{Asked, Tap};
 use super::{ConnId, Context, Relay};
 use crate::core::lookup::{Answer, Demand, Question, Socket, answer, write_answer, write_failure};
 use crate::core::parking::{Parked, Place};

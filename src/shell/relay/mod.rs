@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`batch`] | lookups of one read, answered together |
 //! | [`conn`] | the state of one connection, as a value |
+//! | [`tap`] | what requests said, remembered until they are answered |
 //! | [`pump`] | moves bytes between a client and auth |
 //! | [`lookups`] | answers replies that ask for a backend, and those that had to wait |
 //! | [`report`] | what is logged about lookups |
@@ -18,6 +19,7 @@ pub mod conn;
 mod lookups;
 mod pump;
 mod report;
+pub mod tap;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

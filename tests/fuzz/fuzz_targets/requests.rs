@@ -4,7 +4,7 @@
 #![no_main]
 
 use homing::core::lookup::Local;
-use homing::shell::relay::conn::Tap;
+use homing::shell::relay::tap::Tap;
 use homing::wire::auth::{Request, parse_about, parse_request};
 use libfuzzer_sys::fuzz_target;
 
