@@ -121,7 +121,8 @@ fn found_reply(line: &[u8], found: &Found<'_>, conn: &mut Conn, cx: &mut Context
         return Line::Passed;
     };
     if let (Some(user), Some(destuser)) = (&found.user, &found.destuser) {
-        cx.compare_names(user, destuser, &asked);
+        let session = || conn.tap.session(asked);
+        cx.compare_names(user, destuser, session);
     }
     cx.batch.push(line, demand, asked, &cx.snapshot);
     Line::Collected
@@ -231,13 +232,13 @@ impl Context {
 
     /// A kick finds a session by the hash of `user`, while its backend was chosen by that of
     /// `destuser`: where they differ, moves will not end the session.
-    fn compare_names(&mut self, user: &[u8], destuser: &[u8], asked: &Asked) {
+    fn compare_names(&mut self, user: &[u8], destuser: &[u8], session: impl FnOnce() -> String) {
         let separator = self.snapshot.master_user_separator;
         let template = Arc::clone(&self.snapshot.username_hash);
         let [by_user, by_destuser] = [user, destuser]
             .map(|name| template.hash(cut_master_user(name, separator), &mut self.names));
         if by_user != by_destuser {
-            self.report_names_differ(user, destuser, asked);
+            self.report_names_differ(user, destuser, session);
         }
     }
 

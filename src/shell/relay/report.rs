@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 
 use super::Context;
-use super::conn::Asked;
 use super::lookups::{LogAbout, Waiting};
 use crate::core::lookup::Socket;
 use crate::core::parking::Parked;
@@ -135,10 +134,15 @@ impl Context {
     }
 
     /// A passdb gives a user two names whose hashes differ.
-    pub(super) fn report_names_differ(&mut self, user: &[u8], destuser: &[u8], asked: &Asked) {
+    pub(super) fn report_names_differ(
+        &mut self,
+        user: &[u8],
+        destuser: &[u8],
+        session: impl FnOnce() -> String,
+    ) {
         if let Some(more) = self.limits.names.allow(self.now) {
             tracing::warn!(
-                session = asked.session(),
+                session = session(),
                 "User {} has destuser={}, and their director_username_hash differs: moves will \
                  not end such sessions; the passdb should return names that hash alike{}",
                 printable(user),
