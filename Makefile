@@ -12,7 +12,7 @@ SEEDS ?= 10000
 ROUNDS ?= 10
 NICE ?= 0
 
-.PHONY: all test lint deny sim sim-size fuzz bench demo deb rpm oci package-test
+.PHONY: all test lint deny sim sim-size fuzz bench pictures demo deb rpm oci package-test
 
 all:
 	$(CARGO) build --release --workspace
@@ -53,6 +53,12 @@ bench:
 	$(CARGO) build --release --workspace
 	$(CARGO) build --release -p loadgen --example uring_relay
 	python3 benches/bench.py --rounds $(ROUNDS) --nice $(NICE)
+
+# The pictures of tuning.md; needs root. On a machine with other work: make pictures PICTURES="--nice -20"
+pictures:
+	sh tests/setup.sh
+	$(CARGO) build --release --workspace
+	python3 benches/pictures.py $(PICTURES)
 
 demo:
 	$(CARGO) run --release -- demo
