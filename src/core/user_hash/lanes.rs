@@ -138,11 +138,10 @@ fn round<const ROUND: usize>(
 ) -> [u32x8; 4] {
     // Two loops, because the compiler unrolls each of them, and not one of sixteen.
     for four in 0..4 {
-        for at in 0..4 {
+        for (at, turn) in TURNS[ROUND].into_iter().enumerate() {
             let step = four * 4 + at;
             let added = u32x8::new(blocks[word(step) % 16]) + u32x8::splat(SINES[ROUND][step]);
             let sum = a + mix(b, c, d) + added;
-            let turn = TURNS[ROUND][at];
             let turned = (sum << turn) | (sum >> (32 - turn));
             (a, d, c, b) = (d, c, b, b + turned);
         }
