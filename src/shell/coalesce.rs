@@ -25,9 +25,12 @@ use crate::core::Mono;
 const WINDOW: u64 = 10_000_000;
 /// Lookups a second from which pausing is worth a trial: five share a wake-up then.
 const BUSY: u64 = 5_000;
-/// Lookups that a pause should gather. More would only make them wait: what a turn costs is spread
-/// thin enough.
-const GATHERED: u64 = 128;
+/// How long a pause is, in nanoseconds times lookups a second squared: 200 us at 150,000, a
+/// millisecond at 67,000. The more come, the fewer must be gathered for a turn to cost little, for
+/// many come while it works; and where so many come, their waiting is what is seen of the director.
+const SPREAD: u64 = 4_500_000_000_000_000;
+/// A shorter pause is none: the kernel's timers are no finer, and lookups gather by themselves.
+const SHORTEST: u64 = 50_000;
 /// Windows with pauses until it is checked what there would be without them.
 const PAUSED_WINDOWS: u32 = 50;
 /// Windows without pauses after a trial has failed; after the second and the third in a row. One window
@@ -88,7 +91,12 @@ impl Coalescing {
         match self.state {
             State::Straight(_) | State::Check(_) => 0,
             State::Trial(_) | State::Paused(_) => {
-                longest.min(GATHERED * Mono::SECOND / self.rate.max(1))
+                let pause = SPREAD / self.rate.saturating_mul(self.rate).max(1);
+                if pause < SHORTEST {
+                    0
+                } else {
+                    longest.min(pause)
+                }
             }
         }
     }
@@ -207,9 +215,12 @@ mod tests {
     fn the_pause_is_shorter_the_more_come() {
         let mut coalescing = Coalescing::new(Mono(0));
         let mut lookups = 0;
-        run(&mut coalescing, Mono(0), 60, &mut lookups, open(640_000));
+        run(&mut coalescing, Mono(0), 60, &mut lookups, open(150_000));
         let pause = coalescing.pause(Mono(60 * MILLI), lookups, LONGEST);
         assert!((180_000..220_000).contains(&pause), "{pause}");
+        let after = Mono(60 * MILLI);
+        run(&mut coalescing, after, 60, &mut lookups, open(640_000));
+        assert_eq!(coalescing.pause(Mono(120 * MILLI), lookups, LONGEST), 0);
     }
 
     #[test]
