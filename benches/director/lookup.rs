@@ -32,11 +32,12 @@ fn filled() -> Directory {
     directory
 }
 
-/// CPU time in which each of `threads` looks up `count` known users: the longest.
-fn contended(directory: &Directory, threads: u32, count: u64) -> Duration {
-    let snapshot = directory.snapshot();
-    let barrier = Barrier::new(threads as usize);
-    let work = |thread: u32| {
+/// CPU time in which threads look up `count` known users each, one thread for each of `directories`,
+/// which may be one and the same: the longest.
+fn contended(directories: &[&Directory], count: u64) -> Duration {
+    let barrier = Barrier::new(directories.len());
+    let work = |thread: u32, directory: &Directory| {
+        let snapshot = directory.snapshot();
         let mut user = thread * (USERS / 2);
         barrier.wait();
         let start = now();
@@ -47,8 +48,10 @@ fn contended(directory: &Directory, threads: u32, count: u64) -> Duration {
         now() - start
     };
     std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|thread| scope.spawn(move || work(thread)))
+        let work = &work;
+        let running: Vec<_> = (0..)
+            .zip(directories)
+            .map(|(thread, directory)| scope.spawn(move || work(thread, directory)))
             .collect();
         let times = running
             .into_iter()
@@ -60,11 +63,18 @@ fn contended(directory: &Directory, threads: u32, count: u64) -> Duration {
 pub fn bench(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("lookup");
     let directory = filled();
-    for threads in [1, 2] {
-        group.bench_function(format!("known_user_{threads}_threads"), |b| {
-            b.iter_custom(|count| contended(&directory, threads, count));
+    let apart = filled();
+    for (name, directories) in [
+        ("known_user_1_threads", &[&directory][..]),
+        ("known_user_2_threads", &[&directory, &directory]),
+        // What two threads cost each other that share nothing but the machine.
+        ("known_user_2_apart", &[&directory, &apart]),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|count| contended(directories, count));
         });
     }
+    drop(apart);
     let snapshot = directory.snapshot();
     group.bench_function("known_user_again", |b| {
         b.iter(|| log_in(&directory, &snapshot, black_box(7), 1));
