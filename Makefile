@@ -8,6 +8,9 @@ THREADS ?= 8
 SECONDS ?= 60
 # Seeds of the simulator.
 SEEDS ?= 10000
+# Of the benches: rounds in which all targets take turns, and the niceness of what is measured.
+ROUNDS ?= 10
+NICE ?= 0
 
 .PHONY: all test lint deny sim sim-size fuzz bench pictures demo deb rpm oci package-test
 
@@ -43,11 +46,13 @@ sim-size:
 fuzz:
 	sh tests/fuzz/run.sh $(SECONDS)
 
-# Side by side with Dovecot's director; needs root and a quiet machine.
+# Every figure of tuning.md, into benches/results.md: half an hour, root, two CPUs with nothing else to do.
+# Where they have: make bench NICE=-10
 bench:
 	sh tests/setup.sh
 	$(CARGO) build --release --workspace
-	python3 benches/side_by_side.py --homing target/release/homing
+	$(CARGO) build --release -p loadgen --example uring_relay
+	python3 benches/bench.py --rounds $(ROUNDS) --nice $(NICE)
 
 # The pictures of tuning.md; needs root. On a machine with other work: make pictures PICTURES="--nice -20"
 pictures:

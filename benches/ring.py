@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 
+import figures
 import side_by_side as single
 
 USERS = 100_000
@@ -154,26 +155,47 @@ def drive(ring, options, directory):
 
 
 def run(command, ring):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=single.RUN_LIMIT + 30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=single.RUN_LIMIT + 30,
+                          **figures.favoured())
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{ring.name}: {done.stdout}{done.stderr}")
 
 
-def table(results, rings):
-    lines = ["| ring | CPU µs/login, all directors | ratio to Dovecot (min..max) | USER lines/login "
-             "| logins/s | p50 | p99 |", "|" + "---|" * 7]
-    for ring in rings:
-        runs = results[ring.name]
+def table(results):
+    head = ["ring", "CPU µs/login, all directors", "ratio to Dovecot", "USER lines/login", "logins/s",
+            "p50", "p99"]
+    rows = []
+    for name, runs in results.items():
         median = lambda key: statistics.median(run[key] for run in runs)
         ratio = ""
-        if ring.name != "dovecot" and "dovecot" in results:
-            pairs = zip(runs, results["dovecot"])
-            ratios = [mine["cpu"] / theirs["cpu"] for mine, theirs in pairs]
-            ratio = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}..{max(ratios):.3f})"
-        lines.append(f"| {ring.name} | {median('cpu'):.2f} | {ratio} | {median('lines'):.2f} "
-                     f"| {median('rate'):,.0f} | {single.milliseconds(median('p50'))} "
-                     f"| {single.milliseconds(median('p99'))} |")
-    return "\n".join(lines)
+        if name != "dovecot" and "dovecot" in results:
+            both = ([run["cpu"] for run in results[of]] for of in (name, "dovecot"))
+            ratio = figures.spread(figures.ratios(*both), "{:.3f}")
+        rows.append([name, f"{median('cpu'):.2f}", ratio, f"{median('lines'):.2f}",
+                     f"{median('rate'):,.0f}", single.milliseconds(median("p50")),
+                     single.milliseconds(median("p99"))])
+    return figures.table(head, rows)
+
+
+def measure(options):
+    """All runs, by the name of the ring."""
+    results, rings = {}, []
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        directory = pathlib.Path(directory)
+        directory.chmod(0o755)  # Dovecot's processes run as other users
+        try:
+            if not options.no_dovecot:
+                rings.append(dovecot_ring(directory, options))
+            rings.append(homing_ring(directory, options))
+            time.sleep(25)  # a ring whose members started one by one may need its back-offs
+            for number in range(options.rounds):
+                for ring in rings:
+                    print(f"round {number + 1}: {ring.name}", file=sys.stderr)
+                    results.setdefault(ring.name, []).append(drive(ring, options, directory))
+        finally:
+            for ring in rings:
+                ring.stop()
+    return results
 
 
 def arguments():
@@ -196,23 +218,7 @@ def arguments():
 def main():
     options = arguments()
     os.nice(options.nice)
-    results, rings = {}, []
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        directory = pathlib.Path(directory)
-        directory.chmod(0o755)  # Dovecot's processes run as other users
-        try:
-            if not options.no_dovecot:
-                rings.append(dovecot_ring(directory, options))
-            rings.append(homing_ring(directory, options))
-            time.sleep(25)  # a ring whose members started one by one may need its back-offs
-            for number in range(options.rounds):
-                for ring in rings:
-                    print(f"round {number + 1}: {ring.name}", file=sys.stderr)
-                    results.setdefault(ring.name, []).append(drive(ring, options, directory))
-        finally:
-            for ring in rings:
-                ring.stop()
-    print(table(results, rings))
+    print(table(measure(options)))
 
 
 if __name__ == "__main__":

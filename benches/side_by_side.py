@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Drives Dovecot's director, the null relay and Homing with the same load, in turns.
+"""Drives Dovecot's director, the null relays and Homing with the same load, in turns.
 
 Every director runs alone on one CPU and the generator, with the stub auth server in it, on another.
 In each round every case goes to every target before the next round begins, so that what else the
 machine does falls on all of them alike. The result is a Markdown table: medians over the rounds of
-the CPU time of the director's process per lookup, the median ratio to Dovecot's in the same round
-with its extremes, rate and latencies.
+the CPU time of the director's process per lookup, the median of the ratios to Dovecot's in the same
+round with its confidence interval (figures.py), rate and latencies.
 
-    cargo build --release -p loadgen
+    cargo build --release --workspace
     benches/side_by_side.py --rounds 10 --homing target/release/homing
 
 Dovecot needs root and /usr/sbin/dovecot (Debian: dovecot-core 2.3). Only processes that were
@@ -25,6 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import figures
 
 USERS = 100_000
 WARM_UP_USERS = 5_000_000  # more names than any warm-up uses up
@@ -103,10 +105,11 @@ class Target:
         self.name, self.directory, self.auth = name, directory, auth
         self.sockets = {"login": login, "authreply": authreply, "new": login}
         self.child, self.pid, self.next_user, self.preloaded = None, None, 0, set()
+        self.is_relay = False
 
     def start(self, command, cpu, output):
         pinned = ["taskset", "-c", str(cpu), *command]
-        self.child = subprocess.Popen(pinned, stdout=output, stderr=output, start_new_session=True)
+        self.child = subprocess.Popen(pinned, stdout=output, stderr=output, **figures.favoured())
         self.pid = self.child.pid
         wait_for(lambda: self.sockets["login"].exists(), f"{self.name} to listen", self.child)
         time.sleep(0.2)  # the path is there a moment before anybody listens
@@ -163,24 +166,26 @@ def start_dovecot(directory, cpu):
     return target
 
 
-def start_null(directory, cpu, binaries):
-    base = directory / "null"
+def start_relay(name, program, directory, cpu):
+    """A relay that looks at nothing."""
+    base = directory / name.replace(" ", "-")
     base.mkdir()
-    target = Target("null relay", base, base / "login", None, base / "auth-login")
-    output = open(directory / "null.out", "wb")
-    command = [str(binaries / "null_relay"), str(base / "login"), str(target.auth), "7200"]
-    target.start(command, cpu, output)
+    target = Target(name, base, base / "login", None, base / "auth-login")
+    target.is_relay = True
+    output = open(directory / f"{base.name}.out", "wb")
+    target.start([str(program), str(base / "login"), str(target.auth), "7200"], cpu, output)
     return target
 
 
-def start_homing(directory, cpu, homing):
+def start_homing(directory, cpu, homing, more="", cores=1):
+    """`more`: further settings."""
     base = directory / "homing"
     base.mkdir()
     config = base / "homing.toml"
-    config.write_text(HOMING.format(dir=base))
+    config.write_text(more + HOMING.format(dir=base))
     target = Target("homing", base, base / "login", base / "authreply", base / "auth-login")
     output = open(directory / "homing.out", "wb")
-    target.start([homing, "run", "--config", str(config), "--cores", "1"], cpu, output)
+    target.start([homing, "run", "--config", str(config), "--cores", str(cores)], cpu, output)
     return target
 
 
@@ -196,7 +201,7 @@ def drive(target, kind, arguments, options, directory):
     command += ["--json", str(result), "--time-limit", str(RUN_LIMIT), *arguments]
     if protocol == "login":
         command += ["--auth-stub", str(target.auth)]
-    if target.name == "null relay":
+    if target.is_relay:
         command += ["--no-host"]
     if kind == "new":
         # The generator warms up with new users too: leave a gap so that no name comes again.
@@ -207,7 +212,8 @@ def drive(target, kind, arguments, options, directory):
     else:
         command += ["--users", str(USERS), "--seconds", str(options.seconds)]
         command += [] if not target.preloaded else ["--no-preload"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_LIMIT + 30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_LIMIT + 30,
+                          **figures.favoured())
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{target.name}: {done.stdout}{done.stderr}")
     if kind != "new":
@@ -219,7 +225,7 @@ def milliseconds(value):
     return f"{value / 1000:.2f} ms"
 
 
-def figures(runs):
+def figures_of(runs):
     """Medians over the rounds of one target and case."""
     median = lambda get: statistics.median(get(run) for run in runs)
     memory = [run["target"]["bytes_per_new_user"] for run in runs]
@@ -236,27 +242,61 @@ def figures(runs):
     }
 
 
-def table(results, targets, rounds):
-    head = ["case", "target", "CPU µs/lookup", "ratio to Dovecot (min..max)", "lookups/s", "p50",
-            "p99", "max", "bytes/new user", "generator held back"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for name, _, _ in CASES:
-        for target in targets:
-            runs = results.get((name, target.name))
+def cpu(run):
+    return run["target"]["cpu_us_per_lookup"]
+
+
+def table(results, names, rounds):
+    head = ["case", "target", "CPU µs/lookup", "ratio to Dovecot", "lookups/s", "p50", "p99", "max",
+            "bytes/new user", "generator held back"]
+    rows = []
+    for case, _, _ in CASES:
+        for name in names:
+            runs = results.get((case, name))
             if not runs:
                 continue
-            row = figures(runs)
-            ratio = ""
-            reference = results.get((name, "dovecot"))
-            if reference and target.name != "dovecot":
-                cpu = lambda run: run["target"]["cpu_us_per_lookup"]
-                ratios = [cpu(run) / cpu(other) for run, other in zip(runs, reference)]
-                ratio = f"{statistics.median(ratios):.3f} ({min(ratios):.3f}..{max(ratios):.3f})"
-            cells = [name, target.name, f"{row['cpu']:.2f}", ratio, f"{row['rate']:,.0f}"]
+            row, ratio = figures_of(runs), ""
+            reference = results.get((case, "dovecot"))
+            if reference and name != "dovecot":
+                ratio = figures.spread(figures.ratios(map(cpu, runs), map(cpu, reference)))
+            cells = [case, name, f"{row['cpu']:.2f}", ratio, f"{row['rate']:,.0f}"]
             cells += [milliseconds(value) for value in row["latency"]]
-            cells += [row["memory"], f"{row['generator']} of {rounds}"]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            rows.append(cells + [row["memory"], f"{row['generator']} of {rounds}"])
+    return figures.table(head, rows)
+
+
+def targets(directory, options):
+    """Those that the options ask for, each started when the one before answers."""
+    if not options.no_dovecot:
+        yield start_dovecot(directory, options.target_cpu)
+    yield start_relay("null relay", options.binaries / "null_relay", directory, options.target_cpu)
+    if options.uring:
+        program = options.binaries / "examples" / "uring_relay"
+        yield start_relay("io_uring relay", program, directory, options.target_cpu)
+    if options.homing:
+        yield start_homing(directory, options.target_cpu, options.homing)
+
+
+def measure(options, cases=CASES):
+    """All runs, by case and name of the target."""
+    results, started = {}, []
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+        directory = pathlib.Path(directory)
+        directory.chmod(0o755)  # Dovecot's processes run as other users
+        try:
+            for target in targets(directory, options):
+                started.append(target)
+            for number in range(options.rounds):
+                for name, kind, load in cases:
+                    for target in started:
+                        print(f"round {number + 1}: {name}: {target.name}", file=sys.stderr)
+                        run = drive(target, kind, load, options, directory)
+                        if run:
+                            results.setdefault((name, target.name), []).append(run)
+        finally:
+            for target in started:
+                target.stop()
+    return results
 
 
 def arguments():
@@ -269,6 +309,7 @@ def arguments():
                         help="new users of one run; for memory figures 2,000,000 and one round")
     parser.add_argument("--homing", help="the homing binary; without it Homing is left out")
     parser.add_argument("--no-dovecot", action="store_true")
+    parser.add_argument("--uring", action="store_true", help="the relay on io_uring too")
     parser.add_argument("--binaries", type=pathlib.Path, default=target / "release",
                         help="where loadgen and null_relay are")
     parser.add_argument("--target-cpu", type=int, default=0)
@@ -289,29 +330,10 @@ def main():
         os.nice(options.nice)  # everything started from here inherits it
     except OSError as error:
         sys.exit(f"--nice {options.nice}: {error}; below 0 needs root")
-    results, targets = {}, []
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        directory = pathlib.Path(directory)
-        directory.chmod(0o755)  # Dovecot's processes run as other users
-        try:
-            if not options.no_dovecot:
-                targets.append(start_dovecot(directory, options.target_cpu))
-            targets.append(start_null(directory, options.target_cpu, options.binaries))
-            if options.homing:
-                targets.append(start_homing(directory, options.target_cpu, options.homing))
-            for number in range(options.rounds):
-                for name, kind, load in CASES:
-                    if options.case and name not in options.case:
-                        continue
-                    for target in targets:
-                        print(f"round {number + 1}: {name}: {target.name}", file=sys.stderr)
-                        run = drive(target, kind, load, options, directory)
-                        if run:
-                            results.setdefault((name, target.name), []).append(run)
-        finally:
-            for target in targets:
-                target.stop()
-    print(table(results, targets, options.rounds))
+    cases = [case for case in CASES if not options.case or case[0] in options.case]
+    results = measure(options, cases)
+    names = dict.fromkeys(name for _, name in results)
+    print(table(results, names, options.rounds))
     if options.json:
         flat = [{"case": case, "target": name, "runs": runs}
                 for (case, name), runs in results.items()]

@@ -3,11 +3,12 @@ use std::hint::black_box;
 use criterion::Criterion;
 use homing::core::user_hash::{Template, cut_master_user};
 
+use crate::cpu_time::CpuTime;
 use crate::world;
 
 const NAME: &[u8] = b"Firstname.Lastname@mail.example.org";
 
-pub fn bench(c: &mut Criterion) {
+pub fn bench(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("hash");
     let mut scratch = Vec::new();
     let usual = world::template();

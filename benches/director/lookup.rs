@@ -1,12 +1,13 @@
 use std::hint::black_box;
 use std::sync::Barrier;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::Criterion;
 use homing::core::snapshot::Snapshot;
 use homing::core::{Mono, Wall};
 use homing::shell::directory::Directory;
 
+use crate::cpu_time::{CpuTime, now};
 use crate::world;
 
 /// Users of a large site; their table does not fit into any cache.
@@ -31,11 +32,12 @@ fn filled() -> Directory {
     directory
 }
 
-/// Time in which each of `threads` looks up `count` known users.
-fn contended(directory: &Directory, threads: u32, count: u64) -> Duration {
-    let snapshot = directory.snapshot();
-    let barrier = Barrier::new(threads as usize);
-    let work = |thread: u32| {
+/// CPU time in which threads look up `count` known users each, one thread for each of `directories`,
+/// which may be one and the same: the longest.
+fn contended(directories: &[&Directory], count: u64) -> Duration {
+    let barrier = Barrier::new(directories.len());
+    let work = |thread: u32, directory: &Directory| {
+        let snapshot = directory.snapshot();
         let mut user = thread * (USERS / 2);
         barrier.wait();
         let start = now();
@@ -43,11 +45,13 @@ fn contended(directory: &Directory, threads: u32, count: u64) -> Duration {
             user = (user + STRIDE) % USERS;
             log_in(directory, &snapshot, user, 1);
         }
-        start.elapsed()
+        now() - start
     };
     std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|thread| scope.spawn(move || work(thread)))
+        let work = &work;
+        let running: Vec<_> = (0..)
+            .zip(directories)
+            .map(|(thread, directory)| scope.spawn(move || work(thread, directory)))
             .collect();
         let times = running
             .into_iter()
@@ -56,20 +60,21 @@ fn contended(directory: &Directory, threads: u32, count: u64) -> Duration {
     })
 }
 
-/// The director's own clock is a value; a benchmark needs a real one.
-#[allow(clippy::disallowed_methods)]
-fn now() -> Instant {
-    Instant::now()
-}
-
-pub fn bench(c: &mut Criterion) {
+pub fn bench(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("lookup");
     let directory = filled();
-    for threads in [1, 2] {
-        group.bench_function(format!("known_user_{threads}_threads"), |b| {
-            b.iter_custom(|count| contended(&directory, threads, count));
+    let apart = filled();
+    for (name, directories) in [
+        ("known_user_1_threads", &[&directory][..]),
+        ("known_user_2_threads", &[&directory, &directory]),
+        // What two threads cost each other that share nothing but the machine.
+        ("known_user_2_apart", &[&directory, &apart]),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|count| contended(directories, count));
         });
     }
+    drop(apart);
     let snapshot = directory.snapshot();
     group.bench_function("known_user_again", |b| {
         b.iter(|| log_in(&directory, &snapshot, black_box(7), 1));
@@ -81,7 +86,7 @@ pub fn bench(c: &mut Criterion) {
             let snapshot = directory.snapshot();
             let start = now();
             (0..count).for_each(|user| log_in(&directory, &snapshot, user as u32, 0));
-            start.elapsed()
+            now() - start
         });
     });
     group.finish();

@@ -4,9 +4,10 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput};
 use homing::core::lookup::{Local, Socket, answer, question, write_answer};
 use homing::core::snapshot::Snapshot;
-use homing::shell::relay::conn::{Spare, Tap};
+use homing::shell::relay::tap::Tap;
 use homing::wire::auth::{Reply, parse_about, parse_reply, parse_request};
 
+use crate::cpu_time::CpuTime;
 use crate::world;
 
 const REPLY: &[u8] = b"OK\t1\tuser=firstname.lastname@mail.example.org\tproxy\tport=143\t\
@@ -29,7 +30,7 @@ fn rewritten(line: &[u8], snapshot: &Snapshot, names: &mut Vec<u8>, out: &mut Ve
     write_answer(line, answer(&question, backend), backend, None, out);
 }
 
-pub fn bench(c: &mut Criterion) {
+pub fn bench(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("rewrite");
     let snapshot = world::director(20).snapshot(Standing::alone());
     let (mut names, mut out) = (Vec::new(), Vec::new());
@@ -51,9 +52,9 @@ pub fn bench(c: &mut Criterion) {
     });
     let line = [REQUEST, b"\n"].concat();
     group.bench_function("tap_feed_and_take", |b| {
-        let (mut tap, mut spare) = (Tap::default(), Spare::default());
+        let mut tap = Tap::default();
         b.iter(|| {
-            tap.feed(black_box(&line), &mut spare);
+            tap.feed(black_box(&line));
             tap.take(b"1")
         });
     });

@@ -11,6 +11,7 @@ use homing::shell::directory::Directory;
 use homing::shell::ring_io::{Driver, Machine};
 use homing::wire::ring::DirectorId;
 
+use crate::cpu_time::CpuTime;
 use crate::world;
 
 /// Users of a benchmark of the whole ring (benches/ring.py).
@@ -171,7 +172,7 @@ impl Three {
     }
 }
 
-pub fn bench(c: &mut Criterion) {
+pub fn bench(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("ring");
     let mut three = Three::new();
     group.throughput(Throughput::Elements(u64::from(TURN)));

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion};
 
+use crate::cpu_time::CpuTime;
 use crate::world;
 
-pub fn bench(c: &mut Criterion) {
+pub fn bench(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("snapshot");
     let directory = world::directory(20);
     let mut cache = directory.cache();

@@ -93,6 +93,43 @@ pub struct Maybe {
     missing: Option<&'static str>,
 }
 
+/// What a reply asks for a user whose hash is not known yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    tag: Box<[u8]>,
+    maybe: Option<Maybe>,
+}
+
+impl Demand {
+    /// Whether, and about which user name, a reply asks. `None`: the reply is passed on as it is.
+    pub fn of<'a>(
+        found: &'a Found<'_>,
+        socket: Socket,
+        local: impl FnOnce() -> Local,
+        snapshot: &Snapshot,
+    ) -> Option<(&'a [u8], Demand)> {
+        if !(found.proxy || found.proxy_maybe) || found.host {
+            return None;
+        }
+        let name = cut_master_user(found.name()?, snapshot.master_user_separator);
+        let maybe = found.proxy_maybe.then(|| maybe(found, socket, local()));
+        let tag = Box::from(&*found.tag);
+        Some((name, Demand { tag, maybe }))
+    }
+
+    /// The identity of the user with this hash; `None` while no backend ever had the tag.
+    pub fn key(&self, hash: UserHash, snapshot: &Snapshot) -> Option<UserKey> {
+        let tag = snapshot.tag(&self.tag)?;
+        Some(UserKey { tag, hash })
+    }
+
+    /// The question about the user with this hash.
+    pub fn about(self, hash: UserHash) -> Question {
+        let Demand { tag, maybe } = self;
+        Question { hash, tag, maybe }
+    }
+}
+
 /// Whether, and about whom, a reply asks. `None`: the reply is passed on as it is.
 pub fn question(
     found: &Found<'_>,
@@ -101,17 +138,8 @@ pub fn question(
     snapshot: &Snapshot,
     scratch: &mut Vec<u8>,
 ) -> Option<Question> {
-    if !(found.proxy || found.proxy_maybe) || found.host {
-        return None;
-    }
-    let name = cut_master_user(found.name()?, snapshot.master_user_separator);
-    let hash = snapshot.username_hash.hash(name, scratch);
-    let maybe = found.proxy_maybe.then(|| maybe(found, socket, local()));
-    Some(Question {
-        hash,
-        tag: Box::from(&*found.tag),
-        maybe,
-    })
+    let (name, demand) = Demand::of(found, socket, local, snapshot)?;
+    Some(demand.about(snapshot.username_hash.hash(name, scratch)))
 }
 
 fn maybe(found: &Found<'_>, socket: Socket, request: Local) -> Maybe {

@@ -4,10 +4,13 @@
 //! every login is then refused at start.
 
 mod digest;
+mod lanes;
 mod modifier;
 mod parse;
+mod together;
 
 pub use parse::TemplateError;
+pub use together::Together;
 
 use md5::{Digest, Md5};
 
@@ -100,19 +103,22 @@ impl Template {
     #[inline]
     pub fn hash(&self, user: &[u8], scratch: &mut Vec<u8>) -> UserHash {
         scratch.clear();
-        let expanded = match &self.0 {
-            Form::Simple { part, lower: false } => part.of(user),
-            Form::Simple { part, lower: true } => {
-                scratch.extend_from_slice(part.of(user));
-                scratch.make_ascii_lowercase();
-                scratch
+        self.expand(user, scratch);
+        hash_of(scratch)
+    }
+
+    /// Appends what is hashed of a user name.
+    fn expand(&self, user: &[u8], out: &mut Vec<u8>) {
+        match &self.0 {
+            Form::Simple { part, lower } => {
+                let from = out.len();
+                out.extend_from_slice(part.of(user));
+                if *lower {
+                    out[from..].make_ascii_lowercase();
+                }
             }
-            Form::General(pieces) => {
-                pieces.iter().for_each(|piece| piece.append(user, scratch));
-                scratch
-            }
-        };
-        hash_of(expanded)
+            Form::General(pieces) => pieces.iter().for_each(|piece| piece.append(user, out)),
+        }
     }
 }
 
@@ -145,12 +151,14 @@ impl Value {
 
 fn hash_of(expanded: &[u8]) -> UserHash {
     let digest = Md5::digest(expanded);
-    never_zero([digest[0], digest[1], digest[2], digest[3]])
+    never_zero(u32::from_be_bytes([
+        digest[0], digest[1], digest[2], digest[3],
+    ]))
 }
 
 /// Directors cannot say 0 to each other (a Dovecot that hears it dies), so it counts as 1.
-fn never_zero(first_bytes: [u8; 4]) -> UserHash {
-    UserHash(u32::from_be_bytes(first_bytes).max(1))
+fn never_zero(first_word: u32) -> UserHash {
+    UserHash(first_word.max(1))
 }
 
 /// The part of a login name that is hashed when master users are in use: what stands before the

@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use zeroize::Zeroize;
 
 use super::epoll::owned;
@@ -23,51 +25,33 @@ pub enum Read {
 
 /// Reads what is there from a socket, at most `buffer.len()` bytes.
 pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
-    read_with(|| {
-        let flags = libc::MSG_DONTWAIT;
-        // SAFETY: the pointer and length are those of `buffer`.
-        unsafe {
-            libc::recv(
-                fd.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                flags,
-            )
-        }
-    })
+    read_with(|| recv(fd, &mut *buffer, RecvFlags::DONTWAIT).map(|(count, _)| count))
 }
 
 /// Whether a socket's peer has finished and all it said was read.
 pub fn is_at_end(fd: BorrowedFd<'_>) -> bool {
     let mut byte = [0u8; 1];
-    let peeked = read_with(|| {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
-        // SAFETY: one byte to write to.
-        unsafe { libc::recv(fd.as_raw_fd(), byte.as_mut_ptr().cast(), 1, flags) }
-    });
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    let peeked = read_with(|| recv(fd, &mut byte[..], flags).map(|(count, _)| count));
     byte.zeroize();
     peeked == Read::End
 }
 
 /// As [`receive`], from a socket or a FIFO.
 pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
-    read_with(|| {
-        // SAFETY: the pointer and length are those of `buffer`.
-        unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) }
-    })
+    read_with(|| rustix::io::read(fd, &mut *buffer))
 }
 
-fn read_with(mut call: impl FnMut() -> libc::ssize_t) -> Read {
+/// rustix makes the system calls itself: in a process with threads those of glibc are made
+/// cancellable each time, which costs a fiftieth of a login.
+fn read_with(mut call: impl FnMut() -> Result<usize, Errno>) -> Read {
     loop {
-        let count = call();
-        match count {
-            0 => return Read::End,
-            1.. => return Read::Bytes(count.unsigned_abs()),
-            _ => match io::Error::last_os_error().kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock => return Read::Empty,
-                _ => return Read::End,
-            },
+        match call() {
+            Ok(0) => return Read::End,
+            Ok(count) => return Read::Bytes(count),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Read::Empty,
+            Err(_) => return Read::End,
         }
     }
 }
@@ -75,17 +59,11 @@ fn read_with(mut call: impl FnMut() -> libc::ssize_t) -> Read {
 /// Writes what fits; `None`: the peer is gone.
 pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Option<usize> {
     loop {
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-        // SAFETY: the pointer and length are those of `bytes`.
-        let count =
-            unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
-        if count >= 0 {
-            return Some(count.unsigned_abs());
-        }
-        match io::Error::last_os_error().kind() {
-            io::ErrorKind::Interrupted => {}
-            io::ErrorKind::WouldBlock => return Some(0),
-            _ => return None,
+        match send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(count) => return Some(count),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Some(0),
+            Err(_) => return None,
         }
     }
 }

@@ -99,6 +99,9 @@ impl Server {
         self.relay.begin_turn();
         for at in 0..count {
             let ready = events.get(at);
+            if at + 1 < count {
+                self.relay.expect(events.get(at + 1).token);
+            }
             match ready.token {
                 WAKE_TOKEN => self.read_mailbox(),
                 token if token & OWN_TOKENS != 0 => {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use memchr::{memchr, memmem};
 
-use super::line::{fields, number, unescape};
+use super::line::{fields, number, tab, unescape};
 
 /// Longest line of auth, LF included.
 pub const MAX_LINE: usize = 16384;
@@ -63,7 +63,7 @@ impl Found<'_> {
 /// Reads a line from auth on a login or authreply connection (`userdb` false) or on a userdb
 /// connection (`userdb` true).
 pub fn parse_reply(line: &[u8], userdb: bool) -> Reply<'_> {
-    let (word, rest) = match memchr(b'\t', line) {
+    let (word, rest) = match tab(line) {
         Some(end) => (&line[..end], &line[end + 1..]),
         None => return Reply::Other,
     };
@@ -81,7 +81,7 @@ pub fn parse_reply(line: &[u8], userdb: bool) -> Reply<'_> {
 }
 
 fn first_field(rest: &[u8]) -> &[u8] {
-    &rest[..memchr(b'\t', rest).unwrap_or(rest.len())]
+    &rest[..tab(rest).unwrap_or(rest.len())]
 }
 
 fn parse_found(rest: &[u8]) -> Found<'_> {
@@ -180,7 +180,7 @@ pub enum Request<'a> {
 
 /// Reads a line from a client. Never looks at SASL data.
 pub fn parse_request(line: &[u8]) -> Request<'_> {
-    let (word, rest) = match memchr(b'\t', line) {
+    let (word, rest) = match tab(line) {
         Some(end) => (&line[..end], &line[end + 1..]),
         None => return Request::Other,
     };

@@ -187,12 +187,32 @@ impl Drop for Splitter {
     }
 }
 
+/// Where the first TAB is. Fields are short: eight bytes at a time, in line, are faster here than the
+/// widest instructions behind a call.
+#[inline]
+pub fn tab(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let (words, rest) = text.as_chunks();
+    for (at, word) in words.iter().enumerate() {
+        // Zero where a TAB was. Of the bytes whose high bit is found set, the first is right.
+        let word = u64::from_le_bytes(*word) ^ (ONES * b'\t' as u64);
+        let found = word.wrapping_sub(ONES) & !word & HIGH;
+        if found != 0 {
+            return Some(at * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let at = rest.iter().position(|&byte| byte == b'\t')?;
+    Some(words.len() * 8 + at)
+}
+
 /// Splits at TAB, leaving the fields escaped.
+#[inline]
 pub fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(line);
     std::iter::from_fn(move || {
         let current = rest?;
-        match memchr(b'\t', current) {
+        match tab(current) {
             Some(end) => {
                 rest = Some(&current[end + 1..]);
                 Some(&current[..end])
@@ -298,6 +318,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_first_tab_is_found(text in proptest::collection::vec(7u8..12, 0..40), other: u8) {
+            let text: Vec<u8> = text.iter().map(|&byte| match byte {
+                7 => other,
+                11 => other ^ 0x80,
+                byte => byte,
+            }).collect();
+            prop_assert_eq!(tab(&text), memchr(b'\t', &text));
+        }
+
         #[test]
         fn unescape_undoes_escape(field: Vec<u8>) {
             let mut out = Vec::new();

@@ -146,8 +146,8 @@ impl Ring {
             },
             slot,
         };
+        let mut ahead = Ahead(Vec::with_capacity(users.len().min(AHEAD)));
         let mut users = users.iter().map(placed).peekable();
-        let mut ahead = Ahead::default();
         while users.peek().is_some() {
             ahead.0.extend(users.by_ref().take(AHEAD));
             table.fetch(ahead.0.iter().map(|placed| placed.key));

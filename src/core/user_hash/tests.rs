@@ -124,9 +124,9 @@ fn errors_name_the_variable() {
 
 #[test]
 fn a_hash_is_never_zero() {
-    assert_eq!(never_zero([0; 4]), UserHash(1));
-    assert_eq!(never_zero([0, 0, 0, 1]), UserHash(1));
-    assert_eq!(never_zero([0, 0, 1, 0]), UserHash(256));
+    assert_eq!(never_zero(0), UserHash(1));
+    assert_eq!(never_zero(1), UserHash(1));
+    assert_eq!(never_zero(256), UserHash(256));
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::tap::Tap;
+use crate::core::Mono;
 use crate::core::lookup::Socket;
 use crate::core::parking::Place;
-use crate::core::{Mono, lookup::Local};
 use crate::shell::io::{Backlog, Read, receive};
-use crate::wire::auth::{About, MAX_LINE, Request, parse_about, parse_request};
-use crate::wire::line::{Splitter, number};
+use crate::wire::auth::MAX_LINE;
+use crate::wire::line::Splitter;
 
 /// When more than this waits to be sent in one direction, nothing more is read from the other
 /// side. Four of the largest lines; a healthy peer never lets that much wait.
@@ -176,108 +177,5 @@ impl Conn {
             Role::Relay(socket) => socket,
             Role::Authreply(_) | Role::Notify => Socket::Authreply,
         }
-    }
-}
-
-/// Requests remembered per connection, so that a failure can be logged with its session and
-/// `director_proxy_maybe` knows the client's local address. Login processes have at most as many
-/// in flight as they have clients logging in; of more the oldest are forgotten.
-const OPEN_MAX: usize = 1024;
-/// Bytes remembered of one request; the fields wanted come early in the line.
-const ABOUT_MAX: usize = 512;
-
-/// The beginning of a request's text, cut between two fields: half an address would be another.
-fn whole_fields(about: &[u8]) -> &[u8] {
-    if about.len() <= ABOUT_MAX {
-        return about;
-    }
-    &about[..memchr::memrchr(b'\t', &about[..=ABOUT_MAX]).unwrap_or(0)]
-}
-
-/// Watches what a client asks, without ever looking at passwords.
-#[derive(Debug, Default)]
-pub struct Tap {
-    lines: Splitter,
-    open: VecDeque<(u32, Vec<u8>)>,
-}
-
-/// Buffers of requests that are over, for the next ones: those of a whole core, since allocating one
-/// for each request costs a tenth of a lookup.
-#[derive(Debug, Default)]
-pub struct Spare(Vec<Vec<u8>>);
-
-/// Buffers kept, of [`ABOUT_MAX`] bytes at most: as many as a busy core has requests under way.
-const SPARE_MAX: usize = 4096;
-
-impl Spare {
-    fn copy(&mut self, text: &[u8]) -> Vec<u8> {
-        let mut buffer = self.0.pop().unwrap_or_default();
-        buffer.clear();
-        buffer.extend_from_slice(text);
-        buffer
-    }
-
-    /// Takes back the buffer of a request that nobody will ask about any more.
-    pub fn give_back(&mut self, asked: Asked) {
-        if asked.0.capacity() > 0 && self.0.len() < SPARE_MAX {
-            self.0.push(asked.0);
-        }
-    }
-}
-
-impl Tap {
-    /// Looks at bytes on their way to auth.
-    pub fn feed(&mut self, bytes: &[u8], spare: &mut Spare) {
-        let open = &mut self.open;
-        self.lines
-            .feed_skipping(bytes, MAX_LINE, |line| match parse_request(line) {
-                Request::Begin { id, about } => {
-                    if open.len() >= OPEN_MAX {
-                        open.pop_front();
-                    }
-                    open.push_back((id, spare.copy(whole_fields(about))));
-                }
-                Request::Cancel(id) => {
-                    if let Some(at) = open.iter().position(|&(open, _)| open == id) {
-                        open.remove(at);
-                    }
-                }
-                Request::Other => {}
-            });
-    }
-
-    /// Whether the bytes seen end with a complete line.
-    pub fn at_boundary(&self) -> bool {
-        self.lines.at_boundary()
-    }
-
-    /// Takes out what a request said, because its final reply has come.
-    pub fn take(&mut self, id: &[u8]) -> Asked {
-        let found = number(id)
-            .and_then(|id| self.open.iter().position(|&(open, _)| open == id))
-            .and_then(|at| self.open.remove(at));
-        Asked(found.map(|(_, about)| about).unwrap_or_default())
-    }
-}
-
-/// What one request said about its client.
-#[derive(Clone, Debug, Default)]
-pub struct Asked(Vec<u8>);
-
-impl Asked {
-    fn about(&self) -> About<'_> {
-        parse_about(&self.0)
-    }
-
-    /// Where the client connected to.
-    pub fn local(&self) -> Local {
-        Local::of(&self.about())
-    }
-
-    /// Dovecot's session id, for the log; empty when not said.
-    pub fn session(&self) -> String {
-        String::from_utf8_lossy(self.about().session)
-            .escape_debug()
-            .to_string()
     }
 }

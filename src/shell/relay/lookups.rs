@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::conn::{Asked, Conn, Greeting, Role};
+use super::conn::{Conn, Greeting, Role};
 use super::pump::is_authreply_version;
+use super::tap::{Asked, Tap};
 use super::{ConnId, Context, Relay};
-use crate::core::lookup::{
-    Answer, Question, Socket, answer, question, write_answer, write_failure,
-};
+use crate::core::lookup::{Answer, Demand, Question, Socket, answer, write_answer, write_failure};
 use crate::core::parking::{Parked, Place};
 use crate::core::user_hash::cut_master_user;
 use crate::core::users::Decision;
@@ -50,16 +49,17 @@ pub struct Waiting {
 #[derive(Debug)]
 pub struct LogAbout {
     pub(super) user: Vec<u8>,
-    pub(super) asked: Asked,
+    pub(super) session: String,
 }
 
 impl LogAbout {
-    fn of(line: &[u8], socket: Socket, asked: Asked) -> LogAbout {
+    fn of(line: &[u8], socket: Socket, tap: &Tap, asked: Asked) -> LogAbout {
+        let session = tap.session(asked);
         let user = match parse_reply(line, socket == Socket::Userdb) {
             Reply::Found(found) => found.name().unwrap_or_default().to_vec(),
             _ => Vec::new(),
         };
-        LogAbout { user, asked }
+        LogAbout { user, session }
     }
 }
 
@@ -90,7 +90,7 @@ pub fn reply(line: &[u8], conn: &mut Conn, cx: &mut Context) -> Line {
     match parse_reply(line, conn.socket() == Socket::Userdb) {
         Reply::Found(found) => found_reply(line, &found, conn, cx),
         Reply::Final(request) => {
-            cx.spare.give_back(conn.tap.take(request));
+            conn.tap.take(request);
             Line::Passed
         }
         Reply::Version(minor) => {
@@ -116,22 +116,15 @@ fn swallow_cancelled(request: &[u8], conn: &mut Conn) -> Line {
 
 fn found_reply(line: &[u8], found: &Found<'_>, conn: &mut Conn, cx: &mut Context) -> Line {
     let asked = conn.tap.take(found.id);
-    let question = question(
-        found,
-        conn.socket(),
-        || asked.local(),
-        &cx.snapshot,
-        &mut cx.names,
-    );
-    let Some(question) = question else {
-        cx.spare.give_back(asked);
+    let local = || conn.tap.local(asked);
+    let Some(demand) = Demand::of(found, conn.socket(), local, &cx.snapshot) else {
         return Line::Passed;
     };
     if let (Some(user), Some(destuser)) = (&found.user, &found.destuser) {
-        cx.compare_names(user, destuser, &asked);
+        let session = || conn.tap.session(asked);
+        cx.compare_names(user, destuser, session);
     }
-    cx.directory.fetch_shard(question.hash);
-    cx.batch.push(line, question, asked);
+    cx.batch.push(line, demand, asked, &cx.snapshot);
     Line::Collected
 }
 
@@ -148,18 +141,17 @@ pub(super) fn answer_found(
     let add_hash = socket == Socket::Login && conn.auth_minor >= MINOR_WITH_USER_FIELDS;
     match cx.look_up(&question) {
         Outcome::Backend(slot) => {
-            let about = || LogAbout::of(line, socket, asked.clone());
+            let about = || LogAbout::of(line, socket, &conn.tap, asked);
             let mut out = std::mem::take(&mut cx.out);
             let answer = cx.write(line, &question, slot, add_hash, socket, &mut out, about);
             cx.out = out;
             if answer != Answer::Here {
                 conn.cancels.extend(to_cancel(socket, &question, line));
             }
-            cx.spare.give_back(asked);
             true
         }
         Outcome::Refuse(refusal) => {
-            cx.refuse(refusal, &LogAbout::of(line, socket, asked));
+            cx.refuse(refusal, &LogAbout::of(line, socket, &conn.tap, asked));
             write_failure(line, &mut cx.out);
             conn.cancels.extend(to_cancel(socket, &question, line));
             true
@@ -171,7 +163,7 @@ pub(super) fn answer_found(
                 line: Zeroizing::new(line.to_vec()),
                 question,
                 add_hash,
-                about: LogAbout::of(line, socket, asked),
+                about: LogAbout::of(line, socket, &conn.tap, asked),
             };
             cx.park(waiting, reason, conn)
         }
@@ -240,13 +232,13 @@ impl Context {
 
     /// A kick finds a session by the hash of `user`, while its backend was chosen by that of
     /// `destuser`: where they differ, moves will not end the session.
-    fn compare_names(&mut self, user: &[u8], destuser: &[u8], asked: &Asked) {
+    fn compare_names(&mut self, user: &[u8], destuser: &[u8], session: impl FnOnce() -> String) {
         let separator = self.snapshot.master_user_separator;
         let template = Arc::clone(&self.snapshot.username_hash);
         let [by_user, by_destuser] = [user, destuser]
             .map(|name| template.hash(cut_master_user(name, separator), &mut self.names));
         if by_user != by_destuser {
-            self.report_names_differ(user, destuser, asked);
+            self.report_names_differ(user, destuser, session);
         }
     }
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`batch`] | lookups of one read, answered together |
 //! | [`conn`] | the state of one connection, as a value |
+//! | [`tap`] | what requests said, remembered until they are answered |
 //! | [`pump`] | moves bytes between a client and auth |
 //! | [`lookups`] | answers replies that ask for a backend, and those that had to wait |
 //! | [`report`] | what is logged about lookups |
@@ -18,6 +19,7 @@ pub mod conn;
 mod lookups;
 mod pump;
 mod report;
+pub mod tap;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -33,9 +35,10 @@ use crate::shell::clock;
 use crate::shell::cores::Waits;
 use crate::shell::directory::{Directory, SnapshotCache, TunablesCache};
 use crate::shell::epoll::{Epoll, Interest, Ready};
+use crate::shell::prefetch::prefetch_all;
 use crate::shell::stats::Stats;
 use batch::Batch;
-use conn::{Conn, Role, Spare, Upstream};
+use conn::{Conn, Role, Upstream};
 use lookups::Waiting;
 use pump::Next;
 use report::Limits;
@@ -112,7 +115,6 @@ struct Context {
     parking: Parking<Waiting>,
     dials: BTreeMap<(Mono, ConnId), ()>,
     batch: Batch,
-    spare: Spare,
     scratch: Vec<u8>,
     out: Vec<u8>,
     names: Vec<u8>,
@@ -140,7 +142,6 @@ impl Relay {
             parking: Parking::default(),
             dials: BTreeMap::new(),
             batch: Batch::default(),
-            spare: Spare::default(),
             scratch: vec![0; READ_SIZE],
             out: Vec::new(),
             names: Vec::new(),
@@ -284,6 +285,15 @@ impl Relay {
         entry.insert(conn);
         if !greeted {
             self.close(id);
+        }
+    }
+
+    /// An event of one of the relay's connections comes after the next one: has its memory fetched, for
+    /// with very many connections no cache holds them all.
+    pub fn expect(&self, token: u64) {
+        let (id, _) = ConnId::of_token(token);
+        if let Some(conn) = self.conns.get(id.key as usize) {
+            prefetch_all(conn);
         }
     }
 

@@ -140,7 +140,7 @@ fn from_client(conn: &mut Conn, socket: Socket, id: ConnId, cx: &mut Context) ->
         Read::Empty => true,
         Read::Bytes(count) => {
             let bytes = &cx.scratch[..count];
-            conn.tap.feed(bytes, &mut cx.spare);
+            conn.tap.feed(bytes);
             // Auth being gone shows when it is read from; what it said last is passed on first.
             auth.send(bytes);
             true

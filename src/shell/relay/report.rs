@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 
 use super::Context;
-use super::conn::Asked;
 use super::lookups::{LogAbout, Waiting};
 use crate::core::lookup::Socket;
 use crate::core::parking::Parked;
@@ -55,7 +54,7 @@ impl Context {
             self.snapshot.master_user_separator,
         ));
         tracing::error!(
-            session = about.asked.session(),
+            session = about.session,
             "User {user} host lookup failed: {why}{}",
             left_out(more)
         );
@@ -135,10 +134,15 @@ impl Context {
     }
 
     /// A passdb gives a user two names whose hashes differ.
-    pub(super) fn report_names_differ(&mut self, user: &[u8], destuser: &[u8], asked: &Asked) {
+    pub(super) fn report_names_differ(
+        &mut self,
+        user: &[u8],
+        destuser: &[u8],
+        session: impl FnOnce() -> String,
+    ) {
         if let Some(more) = self.limits.names.allow(self.now) {
             tracing::warn!(
-                session = asked.session(),
+                session = session(),
                 "User {} has destuser={}, and their director_username_hash differs: moves will \
                  not end such sessions; the passdb should return names that hash alike{}",
                 printable(user),

@@ -4,7 +4,7 @@
 #![no_main]
 
 use homing::core::lookup::Local;
-use homing::shell::relay::conn::{Spare, Tap};
+use homing::shell::relay::tap::Tap;
 use homing::wire::auth::{Request, parse_about, parse_request};
 use libfuzzer_sys::fuzz_target;
 
@@ -21,13 +21,13 @@ fuzz_target!(|data: &[u8]| {
     }
     let cut = usize::from(cut).min(text.len());
     let (mut whole, mut cut_up) = (Tap::default(), Tap::default());
-    let mut spare = Spare::default();
-    whole.feed(text, &mut spare);
-    cut_up.feed(&text[..cut], &mut spare);
-    cut_up.feed(&text[cut..], &mut spare);
+    whole.feed(text);
+    cut_up.feed(&text[..cut]);
+    cut_up.feed(&text[cut..]);
     assert_eq!(whole.at_boundary(), cut_up.at_boundary());
     for id in [&b"1"[..], b"2", b"17"] {
         let (a, b) = (whole.take(id), cut_up.take(id));
-        assert_eq!((a.local(), a.session()), (b.local(), b.session()));
+        let whole = (whole.local(a), whole.session(a));
+        assert_eq!(whole, (cut_up.local(b), cut_up.session(b)));
     }
 });
