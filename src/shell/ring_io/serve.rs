@@ -23,6 +23,7 @@ use crate::shell::epoll::Events;
 use crate::shell::mailbox::Mailbox;
 use crate::shell::notes::Notes;
 use crate::shell::sessions::{self, Learnt, Sessions};
+use crate::shell::state::Recollection;
 use crate::shell::tier::StartError;
 
 /// Longest wait without events.
@@ -89,6 +90,8 @@ pub struct Setup {
     pub sessions: sessions::Config,
     /// Sessions that are there already.
     pub learnt: Vec<Learnt>,
+    /// Users that were saved.
+    pub saved: Option<Recollection>,
     /// What lookup cores note.
     pub notes: Arc<Notes>,
     /// The lookup cores.
@@ -128,6 +131,7 @@ impl RingThread {
             Arc::new(move |answer| mailbox.send(Message::Over(answer)))
         };
         ring.learnt = setup.learnt;
+        ring.saved = setup.saved;
         // A director without others places them here and now, before anybody asks.
         ring.learn();
         ring.orders = Orders::carried_out_by(Sessions::start(setup.sessions, answers, cpus)?);
