@@ -10,7 +10,7 @@
 //!
 //! | kind | how many | payload |
 //! |---|---|---|
-//! | `HEAD` | 1 | when u64, `director_user_expire` u32, `auth_master_user_separator` u16 (256 + byte; 0: none), `director_username_hash` text |
+//! | `HEAD` | 1 | when u64, seconds since 1970, `director_user_expire` u32, `auth_master_user_separator` u16 (256 + byte; 0: none), `director_username_hash` text |
 //! | `BACK` | any | backends: length of the rest u16, weight u32, flags u8 (1 down, 2 set by hand), time of the last change of up and down u64, family u8 (4 or 6), address, tag text, host name text; what follows in that length is for later versions |
 //! | `USER` | any | groups: index of the backend among all u16, users u16, then for each user its hash u32 and when it was last refreshed u32, seconds since 1970 |
 //! | `LAST` | 1 | backends u32, users u64 |
