@@ -193,17 +193,7 @@ fn start(
     let learnt = sessions::learn(&sessions);
     let kept = state::recall(&settings);
     let (tier, driver) = start_tier(&settings, &report.cpus, &kept.backends)?;
-    let (mut ring_listeners, mut admin_listeners) = (Vec::new(), Vec::new());
-    for bound in handed {
-        match bound.kind {
-            ListenerKind::Ring => ring_listeners.push(bound.fd),
-            ListenerKind::Admin => {
-                let gate = admin::gate(&settings, &bound.place);
-                admin_listeners.push((bound.fd, gate));
-            }
-            kind => drop(tier.listen(bound.fd, kind, bound.is_fifo)),
-        }
-    }
+    let (ring_listeners, admin_listeners) = adopt(handed, &settings, &tier);
     let control = Control {
         tier,
         driver,
@@ -298,6 +288,26 @@ fn start_service(
     };
     control::run(control, &report.cpus, Vec::new())
         .map_err(|error| Refused::environment(error.to_string()))
+}
+
+/// As [`hand_out`], for listeners that systemd made.
+fn adopt(
+    handed: Vec<Bound>,
+    settings: &Settings,
+    tier: &Tier,
+) -> (Vec<OwnedFd>, Vec<(OwnedFd, Gate)>) {
+    let (mut ring, mut admin) = (Vec::new(), Vec::new());
+    for bound in handed {
+        match bound.kind {
+            ListenerKind::Ring => ring.push(bound.fd),
+            ListenerKind::Admin => {
+                let gate = admin::gate(settings, &bound.place);
+                admin.push((bound.fd, gate));
+            }
+            kind => drop(tier.listen(bound.fd, kind, bound.is_fifo)),
+        }
+    }
+    (ring, admin)
 }
 
 /// Gives the master's listeners to those who accept from them; the ring's and the admin ones are returned.

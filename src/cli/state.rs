@@ -200,7 +200,7 @@ pub(super) struct StateArgs {
 /// Shows a file.
 pub(super) fn show(args: &StateArgs) -> ExitCode {
     match find(args).and_then(|path| {
-        let read = state::read(&path, u64::MAX);
+        let read = state::read(&path);
         read.map_err(|error| format!("{}: {error}", path.display()))
     }) {
         Ok(saved) => {

@@ -168,9 +168,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         directory: Arc::clone(control.tier.directory()),
         ring: ring.mailbox(),
     });
-    let keep = control
-        .state
-        .map(|setup| Keep::start(setup, Arc::clone(control.tier.directory())));
+    let keep = Keep::start(control.state, control.tier.directory());
     for (listener, gate) in control.admin_listeners {
         admin.listen(listener, gate);
     }

@@ -51,13 +51,14 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// Starts it.
-    pub fn start(setup: Setup, directory: Arc<Directory>) -> Keep {
+    /// Starts it, if there is something to do for it.
+    pub fn start(setup: Option<Setup>, directory: &Arc<Directory>) -> Option<Keep> {
+        let setup = setup?;
         let (mailbox, messages) = unbounded();
         let counts = Arc::new(Counts::default());
         let writer = Writer {
             setup,
-            directory,
+            directory: Arc::clone(directory),
             counts: Arc::clone(&counts),
             limit: LogLimit::rare(),
             failing: false,
@@ -66,7 +67,7 @@ impl Keep {
         if let Err(error) = thread.spawn(move || writer.serve(&messages)) {
             tracing::error!("state: will not be written: {error}");
         }
-        Keep { mailbox, counts }
+        Some(Keep { mailbox, counts })
     }
 
     /// After a reload.

@@ -22,7 +22,7 @@ pub fn look(path: &Path) -> Option<String> {
 }
 
 /// Makes the directory of the file where it is missing, and gives it to `user` where it was made for the
-/// service (`STATE_DIRECTORY` of systemd, which without `User=` makes it root's). For root, before the
+/// service (`STATE_DIRECTORY` in dist/homing.service). For root, before the
 /// process becomes that user; does nothing for others.
 ///
 /// # Errors

@@ -54,18 +54,24 @@ pub fn at_start(path: &Path, max_users: u64) -> Result<Saved, Unread> {
         .name("state".to_owned())
         .spawn(move || {
             // Nobody may wait any more.
-            let _ = sender.send(read(&path, max_users));
+            let _ = sender.send(open(&path).and_then(|file| {
+                ours(&file)?;
+                decode(file, max_users)
+            }));
         })
         .map_err(Unread::Io)?;
     receiver.recv_timeout(LIMIT).unwrap_or(Err(Unread::TooSlow))
 }
 
-/// Reads the file, however long that takes.
+/// Reads the file, however long that takes and whoever may have written it: to be shown.
 ///
 /// # Errors
 /// As [`at_start`].
-pub fn read(path: &Path, max_users: u64) -> Result<Saved, Unread> {
-    let mut file = open(path)?;
+pub fn read(path: &Path) -> Result<Saved, Unread> {
+    decode(open(path)?, u64::MAX)
+}
+
+fn decode(mut file: File, max_users: u64) -> Result<Saved, Unread> {
     let mut decoder = Decoder::new(max_users);
     let mut piece = vec![0; PIECE];
     loop {
@@ -91,6 +97,12 @@ fn open(path: &Path) -> Result<File, Unread> {
     if !meta.is_file() {
         return Err(Unread::NoFile);
     }
+    Ok(file)
+}
+
+/// Nobody but us, or root, can have written it.
+fn ours(file: &File) -> Result<(), Unread> {
+    let meta = file.metadata().map_err(Unread::Io)?;
     let owner = meta.uid();
     if owner != 0 && owner != geteuid().as_raw() {
         return Err(Unread::Foreign(owner));
@@ -98,5 +110,5 @@ fn open(path: &Path) -> Result<File, Unread> {
     if meta.mode() & 0o022 != 0 {
         return Err(Unread::Open(meta.mode() & 0o7777));
     }
-    Ok(file)
+    Ok(())
 }
