@@ -70,7 +70,7 @@ fn run(args: &DemoArgs) -> Result<bool, Refused> {
     let settings = settings(&place.dir);
     let report = preflight::check(&settings)?;
     signals::block().map_err(environment("signals cannot be blocked"))?;
-    let (tier, driver) = start_tier(&settings, &report.cpus)?;
+    let (tier, driver) = start_tier(&settings, &report.cpus, &[])?;
     let login = listen(&tier, &settings.listeners[0])?;
     println!(
         "Homing with {} serving cores and {BACKENDS} backends; a stub auth server answers for any \
@@ -239,6 +239,8 @@ fn serve(
         driver,
         sessions: crate::shell::sessions::Config::of(settings),
         learnt: Vec::new(),
+        saved: None,
+        state: None,
         ring_listeners: Vec::new(),
         admin_listeners: vec![(fd, Gate::default())],
         names: ring::names(settings),

@@ -7,6 +7,7 @@ mod log;
 mod operator;
 mod ring;
 mod run;
+mod state;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Command {
     },
     /// Print the reference of all settings, as Markdown.
     Settings,
+    /// Show what a director has kept on disk for its next start.
+    State(state::StateArgs),
     /// Show the director at work: some hundred thousand logins against built-in stubs.
     Demo(demo::DemoArgs),
     #[command(flatten)]
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
             print!("{}", settings::reference());
             ExitCode::SUCCESS
         }
+        Command::State(args) => state::show(&args),
         Command::Demo(args) => demo::demo(&args),
         Command::Operator(command) => operator::run(&command),
         Command::Completions { shell } => guide::completions(shell),
@@ -125,6 +129,10 @@ fn check(file: &Path) -> ExitCode {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 println!("warning: {warning}");
+            }
+            let place = loaded.settings.state_path.as_deref();
+            if let Some(what) = place.and_then(crate::shell::state::look) {
+                println!("warning: {}: state_path: {what}", file.display());
             }
             match ring::certificates(&loaded.settings, loaded.settings.director_self) {
                 Ok((_, warnings)) => warnings

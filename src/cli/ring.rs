@@ -8,6 +8,7 @@ use super::run::Refused;
 use crate::core::director::{Config, Director, Seed};
 use crate::core::names::Names;
 use crate::core::ring::{Limits, Now, Ring, Tls};
+use crate::core::state::SavedBackend;
 use crate::core::user_hash::Template;
 use crate::settings::Settings;
 use crate::shell::ring_io::tls::{Certificates, Unusable};
@@ -18,21 +19,35 @@ use crate::wire::ring::DirectorId;
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The director of these settings, with its place among the others or alone.
-pub(super) fn build(settings: &Settings) -> Result<Ring, Refused> {
+///
+/// `saved`: backends to begin with instead of those of the settings.
+pub(super) fn build(settings: &Settings, saved: &[SavedBackend]) -> Result<Ring, Refused> {
     let me = settings.director_self.unwrap_or(NOBODY);
     let others = settings.director_servers.iter().filter(|&&it| it != me);
     let now = Now {
         mono: clock::mono(),
         wall: clock::wall(),
     };
-    Ring::new(
-        director(settings)?,
+    let mut director = director(settings)?;
+    let mut gone = None;
+    if !saved.is_empty() {
+        match director.recall(saved, now.wall) {
+            Ok(()) => gone = Some(super::state::differences(settings, saved)),
+            Err(error) => tracing::error!("state: its backends are not used: {error}"),
+        }
+    }
+    let mut ring = Ring::new(
+        director,
         id(me),
         others.map(|&address| id(address)),
         limits(settings),
         now,
     )
-    .map_err(|error| Refused::config(format!("director_servers: {error}")))
+    .map_err(|error| Refused::config(format!("director_servers: {error}")))?;
+    if let Some(gone) = gone {
+        ring.recall_backends(saved.to_vec(), gone);
+    }
+    Ok(ring)
 }
 
 fn id(address: SocketAddr) -> DirectorId {

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::log::{self, Level};
-use super::{RunArgs, admin, refuse, ring};
+use super::{RunArgs, admin, refuse, ring, state};
+use crate::core::state::SavedBackend;
 use crate::settings::network::SystemNetwork;
 use crate::settings::table;
 use crate::settings::{
@@ -175,8 +176,10 @@ fn start(
         .for_each(|warning| tracing::warn!("{warning}"));
     signals::block()
         .map_err(|error| Refused::environment(format!("signals cannot be blocked: {error}")))?;
-    let (handed, kept) = sort_out(&settings, adopted)?;
-    let keeper = Keeper::spawn(&kept).map_err(|error| Refused::environment(error.to_string()))?;
+    state::prepare(&settings);
+    let (handed, made_by_keeper) = sort_out(&settings, adopted)?;
+    let keeper =
+        Keeper::spawn(&made_by_keeper).map_err(|error| Refused::environment(error.to_string()))?;
     let made = keeper
         .first_round()
         .map_err(|error| Refused::environment(error.to_string()))?;
@@ -188,30 +191,23 @@ fn start(
     let sessions = sessions::Config::of(&settings);
     // Nobody is served yet who could be placed elsewhere.
     let learnt = sessions::learn(&sessions);
-    let (tier, driver) = start_tier(&settings, &report.cpus)?;
-    let (mut ring_listeners, mut admin_listeners) = (Vec::new(), Vec::new());
-    for bound in handed {
-        match bound.kind {
-            ListenerKind::Ring => ring_listeners.push(bound.fd),
-            ListenerKind::Admin => {
-                let gate = admin::gate(&settings, &bound.place);
-                admin_listeners.push((bound.fd, gate));
-            }
-            kind => drop(tier.listen(bound.fd, kind, bound.is_fifo)),
-        }
-    }
+    let kept = state::recall(&settings);
+    let (tier, driver) = start_tier(&settings, &report.cpus, &kept.backends)?;
+    let (ring_listeners, admin_listeners) = adopt(handed, &settings, &tier);
     let control = Control {
         tier,
         driver,
         sessions,
         learnt,
+        saved: kept.saved,
+        state: kept.setup,
         ring_listeners,
         admin_listeners,
         names: ring::names(&settings),
         resolve_interval: settings.resolve_interval,
         source,
         keeper: Some(keeper),
-        kept,
+        kept: made_by_keeper,
         master: None,
         reload: Reload {
             read: read_again(args, Sockets::FromSettings),
@@ -247,6 +243,7 @@ fn start_service(
         .user
         .as_deref()
         .map(|user| (user, settings.group.as_deref()));
+    state::prepare_for(&settings, service.restrict.uid, service.restrict.gid);
     service
         .restrict
         .apply(user)
@@ -257,7 +254,8 @@ fn start_service(
     let sessions = sessions::Config::of(&settings);
     // Nobody is served yet who could be placed elsewhere.
     let learnt = sessions::learn(&sessions);
-    let (tier, driver) = start_tier(&settings, &report.cpus)?;
+    let kept = state::recall(&settings);
+    let (tier, driver) = start_tier(&settings, &report.cpus, &kept.backends)?;
     let (ring_listeners, admin_listeners) = hand_out(service.listeners, &settings, &tier);
     let adjust = {
         let (cores, base_dir) = (args.cores, settings.base_dir.clone());
@@ -273,6 +271,8 @@ fn start_service(
         driver,
         sessions,
         learnt,
+        saved: kept.saved,
+        state: kept.setup,
         ring_listeners,
         admin_listeners,
         names: ring::names(&settings),
@@ -288,6 +288,26 @@ fn start_service(
     };
     control::run(control, &report.cpus, Vec::new())
         .map_err(|error| Refused::environment(error.to_string()))
+}
+
+/// As [`hand_out`], for listeners that systemd made.
+fn adopt(
+    handed: Vec<Bound>,
+    settings: &Settings,
+    tier: &Tier,
+) -> (Vec<OwnedFd>, Vec<(OwnedFd, Gate)>) {
+    let (mut ring, mut admin) = (Vec::new(), Vec::new());
+    for bound in handed {
+        match bound.kind {
+            ListenerKind::Ring => ring.push(bound.fd),
+            ListenerKind::Admin => {
+                let gate = admin::gate(settings, &bound.place);
+                admin.push((bound.fd, gate));
+            }
+            kind => drop(tier.listen(bound.fd, kind, bound.is_fifo)),
+        }
+    }
+    (ring, admin)
 }
 
 /// Gives the master's listeners to those who accept from them; the ring's and the admin ones are returned.
@@ -402,8 +422,14 @@ fn ring_certificates(
 }
 
 /// The director's state from the settings, and the cores that serve it.
-pub(super) fn start_tier(settings: &Settings, cpus: &[usize]) -> Result<(Tier, Driver), Refused> {
-    let ring = ring::build(settings)?;
+///
+/// `saved`: backends to begin with instead of those of the settings.
+pub(super) fn start_tier(
+    settings: &Settings,
+    cpus: &[usize],
+    saved: &[SavedBackend],
+) -> Result<(Tier, Driver), Refused> {
+    let ring = ring::build(settings, saved)?;
     // Read as whom a reload will read them.
     let (certificates, warnings) = ring_certificates(settings)?;
     warnings
@@ -469,6 +495,7 @@ fn apply(
             certificates,
             sessions: sessions::Config::of(&current),
             resolve_interval: current.resolve_interval,
+            state_interval: current.state_interval,
         })
     }
 }
@@ -501,6 +528,7 @@ fn take_live(current: &mut Settings, new: Settings) {
     current.director_username_hash = old.director_username_hash;
     current.auth_master_user_separator = old.auth_master_user_separator;
     current.base_dir = old.base_dir;
+    current.state_path = old.state_path;
     current.user = old.user;
     current.group = old.group;
     current.cores = old.cores;

@@ -3,14 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::TagId;
 use super::backends::{BackendError, Backends, NewBackend};
 use super::hash_ring::HashRing;
 use super::ip_text::ip_text;
 use super::lookup::suffix;
 use super::snapshot::{BackendState, BackendView, Snapshot, Standing, TagIds, tag_ids};
+use super::state::SavedBackend;
 use super::user_hash::Template;
 use super::users::Expiry;
+use super::{TagId, Wall};
 
 /// What the director needs of the settings.
 #[derive(Clone, Debug)]
@@ -82,6 +83,21 @@ impl Director {
         })
     }
 
+    /// Takes backends that were saved instead of those of the settings. For a director that has no users
+    /// yet. Changes that the clock says are to come count as made `now`: they would win against all others.
+    ///
+    /// # Errors
+    /// The backend that cannot be taken, and why. Those of the settings are then kept.
+    pub fn recall(&mut self, saved: &[SavedBackend], now: Wall) -> Result<(), BackendError> {
+        let mut backends = Backends::new();
+        for backend in saved {
+            backends.recall(&backend.as_line(), now)?;
+        }
+        self.backends = backends;
+        self.shown = None;
+        Ok(())
+    }
+
     /// The backends.
     pub fn backends(&self) -> &Backends {
         &self.backends
@@ -146,6 +162,7 @@ impl Director {
             let suffix = suffix(&text, backend.name.as_deref(), self.expiry().seconds());
             views[usize::from(backend.slot.0)] = Some(BackendView {
                 ip: backend.ip,
+                name: backend.name.as_deref().map(Box::from),
                 suffix,
                 shown: BackendState {
                     tag: backend.tag,

@@ -21,6 +21,7 @@
 //! | [`parking`] | lookups that must wait |
 //! | [`ring`] | the machine of the director ring |
 //! | [`sessions`] | how sessions are ended |
+//! | [`state`] | backends and users in bytes, for a start after a power cut |
 
 use std::fmt;
 
@@ -36,6 +37,7 @@ pub mod parking;
 pub mod ring;
 pub mod sessions;
 pub mod snapshot;
+pub mod state;
 pub mod user_hash;
 pub mod users;
 

@@ -16,6 +16,8 @@ use crate::wire::ring::MINOR;
 pub struct BackendView {
     /// Address.
     pub ip: IpAddr,
+    /// Host name it was configured by.
+    pub name: Option<Box<str>>,
     /// `\tproxy_refresh=<n>\thost=<ip>`, or with host name and `hostip`: what a reply gets
     /// appended (docs/protocol/login.md, the appended fields).
     pub suffix: Box<[u8]>,

@@ -98,6 +98,10 @@ pub struct Settings {
     pub user_table_limit: u64,
     /// Most new users per second, over all cores; 0: no limit.
     pub new_user_rate: u32,
+    /// File in which backends and users outlive the process; `None`: they do not.
+    pub state_path: Option<PathBuf>,
+    /// How often that is written; zero: only at the end.
+    pub state_interval: Duration,
     /// Unix user and group to become when started as root.
     pub user: Option<String>,
     /// Group to become when started as root; default: the user's.

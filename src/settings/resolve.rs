@@ -97,6 +97,8 @@ fn simple(d: &Document) -> Settings {
         lookup_batch_delay: d.uint32("lookup_batch_delay"),
         user_table_limit: d.number("user_table_limit"),
         new_user_rate: d.uint32("new_user_rate"),
+        state_path: Some(d.path("state_path")).filter(|p| set(p)),
+        state_interval: d.duration("state_interval"),
         user: Some(d.text("user")).filter(|t| !t.is_empty()),
         group: Some(d.text("group")).filter(|t| !t.is_empty()),
         cores: Some(d.number("cores") as usize).filter(|&n| n > 0),

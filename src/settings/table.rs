@@ -250,6 +250,14 @@ pub static TABLE: &[Spec] = &[
     row("new_user_rate", Uint, "0", Live, |s| s.new_user_rate.to_string(),
         "Most new users in a second, over all cores; beyond it new users fail temporarily. 0: no \
          limit.").range(0, U32),
+    row("state_path", AbsolutePath, "", Restart,
+        |s| s.state_path.as_deref().map(path).unwrap_or_default(),
+        "File in which backends and users are kept for the next start: a director that finds no running \
+         ring begins with them instead of director_mail_servers. Its directory must belong to user; one \
+         that is not there is made. Empty: none."),
+    row("state_interval", Time, "60 s", Live, |s| seconds(s.state_interval),
+        "How often state_path is written, besides at an orderly end; 0: then only.")
+        .range(0, 86_400),
     row("user", Text, "", Restart, |s| text(&s.user),
         "Unix user to become when started as root. Empty: stay."),
     row("group", Text, "", Restart, |s| text(&s.group),

@@ -22,6 +22,7 @@ use super::ring_io::serve::{Replies, RingThread};
 use super::ring_io::{self, Driver, Tuning};
 use super::sessions;
 use super::signals::{ControlSource, Notice};
+use super::state::{self, Keep, Recollection};
 use super::systemd;
 use super::tier::{StartError, Tier};
 use super::watchdog::Watchdog;
@@ -58,6 +59,10 @@ pub struct Control {
     pub sessions: sessions::Config,
     /// Sessions that are there already.
     pub learnt: Vec<sessions::Learnt>,
+    /// Users that were saved.
+    pub saved: Option<Recollection>,
+    /// Where the state is kept; `None`: nowhere.
+    pub state: Option<state::Setup>,
     /// Ring listeners that were handed over.
     pub ring_listeners: Vec<OwnedFd>,
     /// Admin listeners that were handed over, and who may connect to them.
@@ -93,6 +98,7 @@ struct Shared {
     ring: RingThread,
     admin: AdminThread,
     names: NamesThread,
+    keep: Option<Keep>,
     /// As they are after the last reload.
     sessions: Arc<ArcSwap<sessions::Config>>,
     /// Never borrowed across an await.
@@ -134,6 +140,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
             driver: control.driver,
             sessions: control.sessions,
             learnt: control.learnt,
+            saved: control.saved,
             notes,
             cores,
             replies: Arc::clone(&replies),
@@ -161,6 +168,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         directory: Arc::clone(control.tier.directory()),
         ring: ring.mailbox(),
     });
+    let keep = Keep::start(control.state, control.tier.directory());
     for (listener, gate) in control.admin_listeners {
         admin.listen(listener, gate);
     }
@@ -174,6 +182,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         ring,
         admin,
         names,
+        keep,
         sessions,
         keeper: RefCell::new(control.keeper),
         kept: control.kept,
@@ -243,6 +252,9 @@ async fn look_after(
     shared.tier.stop();
     // Last of all: the users of the last lookups are still told to the others.
     shared.ring.leave();
+    if let Some(keep) = &shared.keep {
+        keep.leave();
+    }
     tracing::info!("stopped");
 }
 
@@ -277,6 +289,9 @@ async fn take_notices(
                     let read = glommio::executor().spawn_blocking(move || read()).await;
                     if let Some(tuning) = (reload.apply)(read, &shared.tier) {
                         shared.names.tune(tuning.resolve_interval);
+                        if let Some(keep) = &shared.keep {
+                            keep.tune(tuning.state_interval);
+                        }
                         shared.sessions.store(Arc::new(tuning.sessions.clone()));
                         shared.ring.tune(tuning);
                     }
@@ -404,6 +419,9 @@ impl Shared {
         tracing::info!("{line}");
         if let Some(line) = self.ring.summary() {
             tracing::info!("{line}");
+        }
+        if let Some(keep) = &self.keep {
+            tracing::info!("{}", keep.summary());
         }
         let counted = self.tier.cores().counted();
         for (core, stats) in &counted.by_core {

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::core::admission::{Rate, has_room};
 use crate::core::lookup::Socket;
 use crate::core::snapshot::Snapshot;
+use crate::core::state::SavedUser;
 use crate::core::users::{Entry, Heard, Login, Note, Refreshed, SHARDS, Shard, shard_of};
 use crate::core::{BackendSlot, Mono, Refusal, TagId, UserHash, UserKey, Wall};
 use crate::shell::io::UnixAddress;
@@ -286,6 +287,31 @@ impl Directory {
         let slot = known.next()?.backend();
         let backend = snapshot.backend(slot).map(|backend| backend.ip);
         backend.filter(|_| known.next().is_none())
+    }
+
+    /// Users of one backend, as they were saved. Those that are known already stay as they are. Returns how
+    /// many were taken in; whoever is connected is told of them by and by.
+    pub fn recall(
+        &self,
+        users: &[SavedUser],
+        (tag, backend): (TagId, BackendSlot),
+        now: Wall,
+        snapshot: &Snapshot,
+    ) -> u64 {
+        let mut recalled = 0;
+        for user in users {
+            let hash = user.hash();
+            let key = UserKey { tag, hash };
+            let created = self.with_shard(shard_of(hash), |shard| {
+                shard.recall(key, backend, user.stamp(), now, snapshot, || self.room())
+            });
+            if created && snapshot.tell {
+                self.notes.look_through(shard_of(hash));
+            }
+            recalled += u64::from(created);
+        }
+        self.notes.rouse();
+        recalled
     }
 
     /// Whether the table may take in a user that other directors tell of. `new_user_rate` is not

@@ -26,6 +26,7 @@ mod serve;
 pub mod sessions;
 pub mod signals;
 pub mod sockets;
+pub mod state;
 pub mod stats;
 pub mod systemd;
 pub mod tier;

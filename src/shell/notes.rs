@@ -54,9 +54,14 @@ impl Notes {
     /// Leaves a note. [`Notes::rouse`] must follow, when no lock is held.
     pub fn put(&self, key: UserKey) {
         if self.queue.push(key).is_err() {
-            let shard = shard_of(key.hash);
-            self.lost[shard / WORD].fetch_or(1 << (shard % WORD), Ordering::Release);
+            self.look_through(shard_of(key.hash));
         }
+    }
+
+    /// Has the reader look through a shard for users that nobody was told of, as if notes had been lost.
+    /// [`Notes::rouse`] must follow.
+    pub fn look_through(&self, shard: usize) {
+        self.lost[shard / WORD].fetch_or(1 << (shard % WORD), Ordering::Release);
     }
 
     /// Wakes the reader if it sleeps.

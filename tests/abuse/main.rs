@@ -13,5 +13,6 @@ mod rig;
 mod secrets;
 mod settings;
 mod spread;
+mod state;
 mod stickiness;
 mod watchdog;

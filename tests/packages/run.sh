@@ -168,6 +168,13 @@ use_it() {
     must in_it systemctl restart homing
     wait_for "login after Homing's restart" login alice
     [ "$(backend_of alice)" = "$alice" ] || fail "alice has moved at Homing's restart"
+    # What it keeps for a start after a power cut belongs to the main process, and to nobody else.
+    must in_it homing state > "$work/state"
+    [ "$(in_it stat -c '%U %a' /var/lib/homing/state)" = "dovecot 600" ] || fail "the state is not the director's"
+    must in_it systemctl kill -s KILL --kill-whom=main homing
+    wait_for "a start after a kill" login alice
+    [ "$(backend_of alice)" = "$alice" ] || fail "alice has moved at a kill"
+    must in_it sh -c 'journalctl -u homing -b | grep -q "users stay where they were"'
     # The main process is nobody special, and confined.
     main=$(in_it systemctl show -P MainPID homing)
     must in_it grep -q "^CapEff:	0000000000000000" "/proc/$main/status"
@@ -196,6 +203,7 @@ remove_it() {
     must_not in_it sh -c 'grep -lx homing /proc/[0-9]*/comm'
     must in_it dpkg -P homing > "$work/dpkg" 2>&1
     must_not exists /etc/homing
+    must_not exists /var/lib/homing
     must active dovecot
 }
 

@@ -119,6 +119,19 @@ impl Backends {
         Ok(merged)
     }
 
+    /// Adds a backend as it was saved. Unlike one that is heard of, it keeps the time of its last change
+    /// whether it is up or down.
+    pub(in crate::core) fn recall(
+        &mut self,
+        line: &HostLine<'_>,
+        now: Wall,
+    ) -> Result<(), BackendError> {
+        self.learn(line)?;
+        let index = self.known(line.ip)?;
+        self.list[index].last_updown_change = line.changed.min(now);
+        Ok(())
+    }
+
     /// A backend that is up when it is first heard of has never changed, whatever the line says.
     fn learn(&mut self, line: &HostLine<'_>) -> Result<Merged, BackendError> {
         self.add(NewBackend {

@@ -18,6 +18,7 @@ fn lab() -> Snapshot {
     let view = |ip, name| {
         Some(BackendView {
             ip,
+            name: None,
             suffix: suffix(&ip.to_string(), name, 30),
             shown: Default::default(),
         })

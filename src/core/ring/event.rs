@@ -77,6 +77,9 @@ pub enum Event {
     Ordered(Deed),
     /// A line of a peer could not be followed.
     Ignored(String),
+    /// The ring has come together without anybody who knows better: it is told of so many backends as they
+    /// were saved.
+    Recalled(usize),
     /// A move took longer than 30 s.
     MoveTimedOut(UserHash, String),
     /// A bulk reset has ended: users moved, backends, nanoseconds.
@@ -212,6 +215,7 @@ impl Event {
             | Event::Right(_)
             | Event::Synced(_)
             | Event::NotSynced
+            | Event::Recalled(_)
             | Event::ResetOver(..)
             | Event::DrainOver(..)
             | Event::Member(..) => Level::Info,
@@ -248,6 +252,7 @@ impl Event {
             Event::Refused(..) => "refused",
             Event::Synced(_) | Event::NotSynced => "sync",
             Event::Alone => "alone",
+            Event::Recalled(_) => "recalled",
             Event::TwoBackends { .. } => "two backends",
             Event::Repair(_) => "repair",
             Event::Member(..) => "member",
@@ -314,6 +319,10 @@ impl fmt::Display for Event {
             Event::Refused(ip, why) => write!(f, "connection from {} refused: {why}", ip_text(*ip)),
             Event::Synced(nanos) => write!(f, "ring is synced ({} ms)", milliseconds(*nanos)),
             Event::NotSynced => f.write_str("ring is not synced"),
+            Event::Recalled(count) => write!(
+                f,
+                "{count} backends are not as they were saved: the ring is told what they were"
+            ),
             Event::Alone => f.write_str("no other director can be reached: serving alone"),
             Event::TwoBackends {
                 hash,

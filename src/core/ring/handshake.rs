@@ -139,6 +139,7 @@ impl Ring {
             conn.gives_hosts = they_handshaked && !we_handshaked;
         }
         if they_handshaked && !we_handshaked {
+            self.forget_recalled();
             self.drop_all_hosts();
         }
     }

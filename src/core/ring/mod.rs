@@ -18,6 +18,7 @@
 //! | `asking` | users that a joining director does not know yet |
 //! | `users` | USER, USER-WEAK, notes of the lookup cores |
 //! | `moving` | moves and kicks, as far as the ring has to do with them |
+//! | `recall` | backends and users of before a power cut |
 //! | `reset` | backends are emptied |
 //! | `drain` | backends are emptied gradually |
 //! | `requests` | what operators ask for, and what they must wait for |
@@ -51,6 +52,7 @@ mod lines;
 mod moving;
 mod neighbours;
 mod orders;
+mod recall;
 mod report;
 mod requests;
 mod reset;
@@ -64,11 +66,13 @@ mod users;
 pub use drain::{DrainState, Draining, MAX_DRAINS, MAX_RATE};
 pub use event::{Deed, Event, Level};
 pub use orders::{Order, OrderError};
+pub use recall::Recall;
 pub use report::{Report, Whereabouts};
 pub use requests::{Answer, MAX_REQUESTS, Request, RequestError, Ticket};
 
 use conn::{Conn, Conns};
 use drain::Drain;
+use recall::Recalled;
 use requests::Requests;
 use reset::Reset;
 use rounds::Round;
@@ -284,6 +288,9 @@ pub struct Ring {
     feeding: bool,
     /// Backends have gone, and perhaps users that were moving with them.
     hosts_gone: bool,
+    recall: Recall,
+    /// Backends that were saved, of which the ring is to be told when it is whole.
+    recalled: Option<Recalled>,
     leaving: bool,
     outputs: Vec<Output>,
     last_conn: u64,
@@ -334,6 +341,8 @@ impl Ring {
             numbers: Vec::new(),
             feeding: false,
             hosts_gone: false,
+            recall: if is_ring { Recall::NotYet } else { Recall::Now },
+            recalled: None,
             leaving: false,
             outputs: Vec::new(),
             last_conn: 0,
@@ -443,6 +452,7 @@ impl Ring {
                 self.go_on_resetting(table);
             }
             self.go_on_draining(table);
+            self.insist();
             self.tell_news();
             if self.feeding {
                 self.feed(table);

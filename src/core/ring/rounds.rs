@@ -112,6 +112,7 @@ impl Ring {
         }
         self.standing.synced = true;
         self.standing.handshaked = true;
+        self.recall_if_nobody_knows_better();
         self.members.purge();
         self.director.mark_backends().all_synced();
         self.arm_preferred();

@@ -219,6 +219,29 @@ impl Shard {
         }
     }
 
+    /// A user as it was saved. It is taken in unless its time is over or it is known already: what others
+    /// say, or its sessions, count more. Whoever is connected is to be told of it. True: it was.
+    pub fn recall(
+        &mut self,
+        key: UserKey,
+        backend: BackendSlot,
+        stamp: Wall,
+        now: Wall,
+        snapshot: &Snapshot,
+        admit: impl FnOnce() -> Result<(), Refusal>,
+    ) -> bool {
+        // A clock that was set back must not make users immortal.
+        let stamp = stamp.min(now);
+        if self.table.get(key).is_some() || snapshot.expiry.is_over(stamp, now) || admit().is_err()
+        {
+            return false;
+        }
+        let mut entry = Entry::new(key, backend, stamp);
+        entry.set_queued(snapshot.tell);
+        self.insert(entry);
+        true
+    }
+
     /// A lookup asked for a confirmation ([`super::Note::Confirm`]). Marks the user as weak and returns
     /// it, for a USER-WEAK line to everybody; `None`: there is nothing to confirm any more.
     pub fn confirm(&mut self, key: UserKey, now: Wall, snapshot: &Snapshot) -> Option<Entry> {

@@ -43,6 +43,7 @@ fn ring() -> Snapshot {
     let view = |ip| {
         Some(BackendView {
             ip,
+            name: None,
             suffix: Box::default(),
             shown: Default::default(),
         })

@@ -1,11 +1,12 @@
 //! The machine of the ring together with what it works on: the table that lookup cores share.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::secure::Tuning;
 use super::tls::Certificates;
 use crate::core::ring::{
-    ConnId, Draining, Input, Now, Output, Report, Ring, Standing, Table, Whereabouts,
+    ConnId, Draining, Input, Now, Output, Recall, Report, Ring, Standing, Table, Whereabouts,
 };
 use crate::core::snapshot::Snapshot;
 use crate::core::user_hash::cut_master_user;
@@ -13,6 +14,7 @@ use crate::core::users::Shard;
 use crate::core::{Mono, Refusal, UserHash, UserKey};
 use crate::shell::directory::Directory;
 use crate::shell::sessions::{Learnt, User};
+use crate::shell::state::Recollection;
 use crate::wire::ring::DirectorId;
 
 /// What [`super::RingIo`] needs of the machine, so that sockets can be tested with another one.
@@ -37,6 +39,9 @@ pub trait Machine {
 
     /// Sessions that were there at the start; false: it is too early to place their users.
     fn learn(&mut self, learnt: &[Learnt], now: Now) -> bool;
+
+    /// Users that were saved; false: it is too early to say whether they are needed.
+    fn recall(&mut self, saved: &Recollection, now: Now) -> bool;
 
     /// Whether lookups have got a new snapshot since the last call.
     fn take_published(&mut self) -> bool;
@@ -187,6 +192,29 @@ impl Machine for Driver {
             users += usize::from(directory.learn(key, backend.slot, now.wall, &snapshot));
         }
         tracing::info!("{users} users stay where their sessions are");
+        true
+    }
+
+    fn recall(&mut self, saved: &Recollection, now: Now) -> bool {
+        match self.ring.recall() {
+            Recall::NotYet => return false,
+            Recall::Now => {
+                let snapshot = Arc::clone(self.ring.snapshot());
+                let mut users = 0;
+                for (backend, its) in &saved.users {
+                    if let Some(backend) = self.ring.backends().find(*backend) {
+                        let home = (backend.tag, backend.slot);
+                        let directory = &self.table.directory;
+                        users += directory.recall(its, home, now.wall, &snapshot);
+                    }
+                }
+                tracing::info!("state: {users} users stay where they were");
+            }
+            Recall::Never => {
+                tracing::info!("state: not needed, the ring tells of its backends and users");
+            }
+        }
+        saved.settled.store(true, Ordering::Release);
         true
     }
 

@@ -52,6 +52,7 @@ use super::io::Read;
 use super::mailbox::Mailbox;
 use super::notes::Notes;
 use super::sessions::Learnt;
+use super::state::Recollection;
 use crate::core::ring::{ConnId, Input, Level, Now, Output};
 use crate::core::{Mono, UserKey};
 use crate::wire::ring::DirectorId;
@@ -125,6 +126,8 @@ pub struct RingIo<M> {
     orders: Orders,
     /// Sessions whose users are to be placed before any lookup is.
     learnt: Vec<Learnt>,
+    /// Users that were saved; they come behind those.
+    saved: Option<Recollection>,
 }
 
 impl<M: Machine> RingIo<M> {
@@ -170,6 +173,7 @@ impl<M: Machine> RingIo<M> {
             log: Log::default(),
             orders: Orders::default(),
             learnt: Vec::new(),
+            saved: None,
         })
     }
 
@@ -380,10 +384,15 @@ impl<M: Machine> RingIo<M> {
         self.tell_cores();
     }
 
-    /// Places the users of sessions that were there at the start, as soon as that can be.
+    /// Places the users of sessions that were there at the start, then those that were saved, as soon as
+    /// that can be.
     fn learn(&mut self) {
         if !self.learnt.is_empty() && self.machine.learn(&self.learnt, self.now) {
             self.learnt = Vec::new();
+        }
+        let recalled = |saved: &Recollection| self.machine.recall(saved, self.now);
+        if self.learnt.is_empty() && self.saved.as_ref().is_some_and(recalled) {
+            self.saved = None;
         }
     }
 

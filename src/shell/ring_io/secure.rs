@@ -20,6 +20,8 @@ pub struct Tuning {
     pub sessions: sessions::Config,
     /// `resolve_interval`; not for the ring.
     pub resolve_interval: Duration,
+    /// `state_interval`; not for the ring.
+    pub state_interval: Duration,
 }
 
 impl<M: Machine> RingIo<M> {

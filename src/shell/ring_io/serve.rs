@@ -23,6 +23,7 @@ use crate::shell::epoll::Events;
 use crate::shell::mailbox::Mailbox;
 use crate::shell::notes::Notes;
 use crate::shell::sessions::{self, Learnt, Sessions};
+use crate::shell::state::Recollection;
 use crate::shell::tier::StartError;
 
 /// Longest wait without events.
@@ -89,6 +90,8 @@ pub struct Setup {
     pub sessions: sessions::Config,
     /// Sessions that are there already.
     pub learnt: Vec<Learnt>,
+    /// Users that were saved.
+    pub saved: Option<Recollection>,
     /// What lookup cores note.
     pub notes: Arc<Notes>,
     /// The lookup cores.
@@ -133,6 +136,7 @@ impl RingThread {
             let directory = Arc::clone(&directory);
             Arc::new(move |user| directory.home_of(user, clock::wall()))
         };
+        ring.saved = setup.saved;
         // A director without others places them here and now, before anybody asks.
         ring.learn();
         ring.orders =

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::{SOON, clock, wait_for};
+use super::{SOON, clock, wait_for, wait_until};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_homing");
 
@@ -120,18 +120,22 @@ pub struct Homing {
 
 impl Homing {
     /// Starts a command and waits until it serves.
-    pub fn start(site: Site, mut command: Command) -> Homing {
-        let log = File::create(site.path("log")).unwrap();
-        end_with_us(&mut command);
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+    pub fn start(site: Site, command: Command) -> Homing {
+        let child = spawn(&site, command);
         let mut homing = Homing { site, child };
         homing.wait_log("ready: ");
         homing
+    }
+
+    /// Ends it without a warning, if it has not ended, and starts it with the settings as they are now.
+    #[allow(dead_code, reason = "not every program of tests needs it")]
+    pub fn start_again(&mut self) {
+        self.kill();
+        // The keeper of the one before removes what it made.
+        wait_until("the sockets are gone", || !self.login().exists());
+        self.site.write();
+        self.child = spawn(&self.site, self.site.command());
+        self.wait_log("ready: ");
     }
 
     pub fn login(&self) -> PathBuf {
@@ -278,6 +282,13 @@ impl Homing {
         }
         self.log()
     }
+}
+
+fn spawn(site: &Site, mut command: Command) -> Child {
+    let log = File::create(site.path("log")).unwrap();
+    end_with_us(&mut command);
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(log).spawn().unwrap()
 }
 
 impl Drop for Homing {

@@ -502,3 +502,77 @@ fn a_lookup_that_waits_for_a_confirmation_hears_that_none_is_needed() {
     assert!(world.nodes[0].wakes.contains(&key(hash)));
     assert!(matches!(world.login(0, hash), Decision::Go(_)));
 }
+
+fn saved(n: u8, vhosts: u32, down: bool) -> crate::core::state::SavedBackend {
+    crate::core::state::SavedBackend {
+        ip: backend(n),
+        name: None,
+        tag: Vec::new(),
+        vhosts,
+        down,
+        by_hand: false,
+        last_updown_change: Wall(if down { START - 50 } else { 0 }),
+    }
+}
+
+/// As after a start with saved backends: 1 has more weight, 2 is down, 3 had been removed, 7 added.
+fn recall(world: &mut World, node: usize) {
+    let all = vec![
+        saved(1, 150, false),
+        saved(2, 100, true),
+        saved(7, 30, false),
+    ];
+    let now = world.now();
+    let ring = &mut world.nodes[node].ring;
+    ring.director.recall(&all, now.wall).unwrap();
+    ring.recall_backends(all, vec![backend(3)]);
+}
+
+fn weights(world: &World, node: usize) -> Vec<(IpAddr, u32, bool)> {
+    let backends = world.nodes[node].ring.backends().iter();
+    backends.map(|it| (it.ip, it.vhosts, it.down)).collect()
+}
+
+#[test]
+fn saved_backends_win_against_the_settings_of_others_that_start_too() {
+    let as_saved = [
+        (backend(1), 150, false),
+        (backend(2), 100, true),
+        (backend(7), 30, false),
+    ];
+    for plain in [false, true] {
+        for who in [&[0][..], &[1], &[0, 1], &[0, 1, 2]] {
+            let mut world = World::new(3, 3);
+            world.plain = plain;
+            for &node in who {
+                recall(&mut world, node);
+            }
+            for node in 0..3 {
+                world.start(node);
+            }
+            world.pass(90);
+            world.assert_whole();
+            for node in 0..3 {
+                assert_eq!(weights(&world, node), as_saved, "{who:?} {plain} at {node}");
+                assert_eq!(world.nodes[node].ring.recall(), Recall::Now);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_complete_ring_knows_better_than_what_was_saved() {
+    let mut world = World::new(3, 3);
+    world.start(0);
+    world.start(1);
+    world.pass(80);
+    let before = weights(&world, 0);
+    recall(&mut world, 2);
+    world.start(2);
+    world.pass(61);
+    world.assert_whole();
+    for node in 0..3 {
+        assert_eq!(weights(&world, node), before, "at {node}");
+    }
+    assert_eq!(world.nodes[2].ring.recall(), Recall::Never);
+}

@@ -184,6 +184,7 @@ fn addresses_are_compared_as_bytes() {
     let view = |ip| {
         Some(BackendView {
             ip,
+            name: None,
             suffix: Box::default(),
             shown: Default::default(),
         })

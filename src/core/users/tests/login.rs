@@ -349,7 +349,7 @@ proptest! {
                     let ip = IpAddr::from([10, 9, 9, 9]);
                     std::sync::Arc::make_mut(&mut snapshot.backends)[slot] = match snapshot.backends[slot] {
                         Some(_) => None,
-                        None => Some(BackendView { ip, suffix: Box::default(), shown: Default::default() }),
+                        None => Some(BackendView { ip, name: None, suffix: Box::default(), shown: Default::default() }),
                     };
                     // The ring never chooses a backend that is not there.
                     let there = |slot: usize| snapshot.backends[slot].is_some();
