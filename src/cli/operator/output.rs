@@ -203,11 +203,6 @@ fn in_zone(seconds: u64, zone: TimeZone) -> String {
     }
 }
 
-/// A time for programs: seconds since 1970, nothing for never.
-pub(super) fn stamp(seconds: u64) -> Option<u64> {
-    (seconds > 0).then_some(seconds)
-}
-
 /// Bytes that are meant to be text, e.g. a tag.
 pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
