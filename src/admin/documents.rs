@@ -126,7 +126,7 @@ impl Mapped {
 }
 
 /// A connection of the ring, or a director without one.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Director {
     /// Its address; null: it has not said who it is.
     pub address: Option<String>,

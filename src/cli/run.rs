@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use super::log::{self, Level};
-use super::{RunArgs, admin, refuse, ring};
+use super::{RunArgs, admin, http, refuse, ring};
 use crate::settings::network::SystemNetwork;
 use crate::settings::table;
-use crate::settings::{
-    self, ListenerKind, Loaded, Place, Problem, Settings, Sockets, kind_name, place_text,
-};
+use crate::settings::{self, ListenerKind, Loaded, Place, Problem, Settings, Sockets};
 use crate::shell::admin_io::serve::Gate;
 use crate::shell::control::{self, Control, Read, ReadAgain, Reload};
 use crate::shell::dovecot_log;
-use crate::shell::dovecot_master::{DovecotService, Inherited};
+use crate::shell::dovecot_master::DovecotService;
+use crate::shell::http_io;
 use crate::shell::keeper::{Keeper, KeeperEvent};
 use crate::shell::preflight::{self, Exit};
 use crate::shell::ring_io::tls::Certificates;
@@ -167,7 +168,9 @@ fn start(
             "the settings have no [[listener]]: nobody could reach the director",
         ));
     }
-    only_what_is_served(&settings)?;
+    // Once more when privileges are dropped, and then to be used.
+    ring_certificates(&settings)?;
+    http::config(&settings)?;
     let report = preflight::check(&settings)?;
     report
         .warnings
@@ -187,24 +190,20 @@ fn start(
     // Nobody is served yet who could be placed elsewhere.
     let learnt = sessions::learn(&sessions);
     let (tier, driver) = start_tier(&settings, &report.cpus)?;
-    let (mut ring_listeners, mut admin_listeners) = (Vec::new(), Vec::new());
-    for bound in handed {
-        match bound.kind {
-            ListenerKind::Ring => ring_listeners.push(bound.fd),
-            ListenerKind::Admin => {
-                let gate = admin::gate(&settings, &bound.place);
-                admin_listeners.push((bound.fd, gate));
-            }
-            kind => drop(tier.listen(bound.fd, kind, bound.is_fifo)),
-        }
-    }
+    let http = Arc::new(ArcSwap::from_pointee(http::config(&settings)?));
+    let handed = handed
+        .into_iter()
+        .map(|it| (it.kind, it.fd, it.place, it.is_fifo));
+    let handed = hand_out(handed, &settings, &tier);
     let control = Control {
         tier,
         driver,
         sessions,
         learnt,
-        ring_listeners,
-        admin_listeners,
+        ring_listeners: handed.ring,
+        admin_listeners: handed.admin,
+        http_listeners: handed.http,
+        http: Arc::clone(&http),
         names: ring::names(&settings),
         resolve_interval: settings.resolve_interval,
         source,
@@ -216,7 +215,7 @@ fn start(
             apply: {
                 let cores = args.cores;
                 let adjust = move |new: &mut Settings| override_cores(new, cores);
-                Box::new(apply(settings, level, adjust))
+                Box::new(apply(settings, level, http, adjust))
             },
         },
     };
@@ -231,7 +230,9 @@ fn start_service(
     service: DovecotService,
     level: Level,
 ) -> Result<(), Refused> {
-    only_what_is_served(&settings)?;
+    ring_certificates(&settings)?;
+    http::config(&settings)?;
+    http::check_handed(&settings, &service.listeners)?;
     settings.client_limit = service.client_limit;
     let address_space = preflight::address_space();
     let report = preflight::check(&settings)?;
@@ -254,7 +255,10 @@ fn start_service(
     // Nobody is served yet who could be placed elsewhere.
     let learnt = sessions::learn(&sessions);
     let (tier, driver) = start_tier(&settings, &report.cpus)?;
-    let (ring_listeners, admin_listeners) = hand_out(service.listeners, &settings, &tier);
+    let http = Arc::new(ArcSwap::from_pointee(http::config(&settings)?));
+    let handed = service.listeners.into_iter();
+    let handed = handed.map(|it| (it.kind, it.fd, it.place, it.is_fifo));
+    let handed = hand_out(handed, &settings, &tier);
     let adjust = {
         let (cores, base_dir) = (args.cores, settings.base_dir.clone());
         let client_limit = settings.client_limit;
@@ -269,8 +273,10 @@ fn start_service(
         driver,
         sessions,
         learnt,
-        ring_listeners,
-        admin_listeners,
+        ring_listeners: handed.ring,
+        admin_listeners: handed.admin,
+        http_listeners: handed.http,
+        http: Arc::clone(&http),
         names: ring::names(&settings),
         resolve_interval: settings.resolve_interval,
         source,
@@ -279,53 +285,37 @@ fn start_service(
         master: Some(service.status),
         reload: Reload {
             read: read_again(args, sockets),
-            apply: Box::new(apply(settings, level, adjust)),
+            apply: Box::new(apply(settings, level, http, adjust)),
         },
     };
     control::run(control, &report.cpus, Vec::new())
         .map_err(|error| Refused::environment(error.to_string()))
 }
 
-/// Gives the master's listeners to those who accept from them; the ring's and the admin ones are returned.
-fn hand_out(
-    listeners: Vec<Inherited>,
-    settings: &Settings,
-    tier: &Tier,
-) -> (Vec<OwnedFd>, Vec<(OwnedFd, Gate)>) {
-    let (mut ring, mut admin) = (Vec::new(), Vec::new());
-    for listener in listeners {
-        match listener.kind {
-            ListenerKind::Http => {
-                let name = &listener.name;
-                tracing::warn!("listener {name}: http is not served by this version, closed");
-            }
-            ListenerKind::Admin => {
-                let gate = admin::gate(settings, &listener.place);
-                admin.push((listener.fd, gate));
-            }
-            ListenerKind::Ring => ring.push(listener.fd),
-            kind => drop(tier.listen(listener.fd, kind, listener.is_fifo)),
-        }
-    }
-    (ring, admin)
+/// Listeners that others have made, for those who accept from them. The cores have theirs already.
+#[derive(Default)]
+struct HandedOut {
+    ring: Vec<OwnedFd>,
+    admin: Vec<(OwnedFd, Gate)>,
+    http: Vec<(OwnedFd, Gate)>,
 }
 
-/// A socket that nobody answers would make its clients hang.
-fn only_what_is_served(settings: &Settings) -> Result<(), Refused> {
-    // Once more when privileges are dropped, and then to be used.
-    ring_certificates(settings)?;
-    let unserved = settings
-        .listeners
-        .iter()
-        .find(|listener| listener.kind == ListenerKind::Http);
-    match unserved {
-        None => Ok(()),
-        Some(listener) => Err(Refused::config(format!(
-            "the listener {} is of type {}, which this version does not serve yet: remove it",
-            place_text(&listener.place),
-            kind_name(listener.kind)
-        ))),
+fn hand_out(
+    listeners: impl Iterator<Item = (ListenerKind, OwnedFd, Place, bool)>,
+    settings: &Settings,
+    tier: &Tier,
+) -> HandedOut {
+    let mut handed = HandedOut::default();
+    for (kind, fd, place, is_fifo) in listeners {
+        let gate = || admin::gate(settings, kind, &place);
+        match kind {
+            ListenerKind::Http => handed.http.push((fd, gate())),
+            ListenerKind::Admin => handed.admin.push((fd, gate())),
+            ListenerKind::Ring => handed.ring.push(fd),
+            kind => drop(tier.listen(fd, kind, is_fifo)),
+        }
     }
+    handed
 }
 
 /// Listeners that systemd made are recognised by their address; the keeper makes the others.
@@ -423,6 +413,7 @@ fn read_again(args: &RunArgs, sockets: Sockets) -> ReadAgain {
 fn apply(
     mut current: Settings,
     level: Level,
+    http: Arc<ArcSwap<http_io::Config>>,
     adjust: impl Fn(&mut Settings),
 ) -> impl FnMut(Read, &Tier) -> Option<Tuning> {
     move |read, tier| {
@@ -441,6 +432,7 @@ fn apply(
         };
         adjust(&mut new);
         let certificates = certificates_again(&new, current.director_self)?;
+        http_again(&new)?;
         let changes = settings::diff(&current, &new);
         for change in &changes {
             match change.reload {
@@ -460,6 +452,7 @@ fn apply(
         level.set(&new.log_level);
         tracing::info!("reload: done, {} differences", changes.len());
         take_live(&mut current, new);
+        http.store(Arc::new(http_again(&current)?));
         Some(Tuning {
             limits: ring::limits(&current),
             certificates,
@@ -484,6 +477,16 @@ fn certificates_again(new: &Settings, me: Option<SocketAddr>) -> Option<Option<A
             None
         }
     }
+}
+
+/// Tokens and certificates of HTTP at a reload; `None`: they cannot be used, which was logged.
+fn http_again(new: &Settings) -> Option<http_io::Config> {
+    http_io::Config::load(new)
+        .inspect_err(|error| {
+            tracing::error!("{error}");
+            tracing::error!("reload: the files of http_* cannot be used, nothing was changed");
+        })
+        .ok()
 }
 
 /// The settings now in force: what a reload changes is new, the rest is as it was, so that the

@@ -151,6 +151,7 @@ fn percent(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::plan::Load;
 
     fn flow(to: Option<IpAddr>, users: u64, share: f64) -> Flow {
         Flow {

@@ -16,6 +16,7 @@ use super::orders::Orders;
 use super::{Driver, Machine, RingIo, Tuning};
 use crate::core::UserHash;
 use crate::core::ring::{Answer, Draining, Input, Report, Request, Ticket, Whereabouts};
+use crate::shell::chronicle::Chronicle;
 use crate::shell::clock;
 use crate::shell::cores::Cores;
 use crate::shell::epoll::Events;
@@ -91,6 +92,8 @@ pub struct Setup {
     pub cores: Arc<Cores>,
     /// Where the replies to operators go.
     pub replies: Arc<Replies>,
+    /// What is counted and remembered for others.
+    pub chronicle: Arc<Chronicle>,
 }
 
 /// The thread, as seen by control. It ends when it is told to.
@@ -124,6 +127,7 @@ impl RingThread {
             Arc::new(move |answer| mailbox.send(Message::Over(answer)))
         };
         ring.learnt = setup.learnt;
+        ring.chronicle = setup.chronicle;
         // A director without others places them here and now, before anybody asks.
         ring.learn();
         ring.orders = Orders::carried_out_by(Sessions::start(setup.sessions, answers, cpus)?);
