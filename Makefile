@@ -9,7 +9,7 @@ SECONDS ?= 60
 # Seeds of the simulator.
 SEEDS ?= 10000
 
-.PHONY: all test lint deny sim sim-size fuzz bench demo
+.PHONY: all test lint deny sim sim-size fuzz bench demo screenshots
 
 all:
 	$(CARGO) build --release --workspace
@@ -51,3 +51,7 @@ bench:
 
 demo:
 	$(CARGO) run --release -- demo
+
+# The pictures of docs/http.md, taken of a running ring by the test of the page.
+screenshots:
+	HOMING_SCREENSHOTS=$(CURDIR)/docs/images $(CARGO) test --test http page::
