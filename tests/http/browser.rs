@@ -72,7 +72,7 @@ impl Browser {
         } else {
             body.to_string()
         };
-        let mut answer = Request::new(method, &path)
+        let mut answer = Request::of("localhost", method, &path)
             .header("Content-Type", "application/json")
             .body(body)
             .send(&self.at)

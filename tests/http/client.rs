@@ -47,8 +47,13 @@ pub struct Request {
 
 impl Request {
     pub fn new(method: &str, path: &str) -> Request {
+        Request::of("homing", method, path)
+    }
+
+    /// To a server that minds what it is called.
+    pub fn of(host: &str, method: &str, path: &str) -> Request {
         Request {
-            head: format!("{method} {path} HTTP/1.1\r\nHost: homing\r\nConnection: close\r\n"),
+            head: format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n"),
             body: Vec::new(),
         }
     }
