@@ -6,6 +6,7 @@
 //! | `hosts`, `users`, `ring` | the commands of `doveadm director` |
 //! | `sessions` | how many sessions an order has ended |
 //! | `drain` | a backend is emptied gradually |
+//! | `histogram` | how long lookups took |
 //! | `names` | which user names there are |
 //! | `restore` | the commands `dump` and `restore` |
 //! | `plan_command` | what a change would move |
@@ -15,6 +16,7 @@ mod args;
 mod client;
 mod drain;
 mod failure;
+mod histogram;
 mod hosts;
 mod names;
 mod output;
@@ -57,6 +59,7 @@ pub(super) fn run(command: &OperatorCommand) -> ExitCode {
         OperatorCommand::Ring(args) => ring::run(args),
         OperatorCommand::Plan(args) => plan_command::run(args),
         OperatorCommand::Why(args) => why::run(args),
+        OperatorCommand::Histogram(args) => histogram::run(args),
     };
     match done {
         Ok(outcome) => ExitCode::from(outcome.status()),

@@ -42,9 +42,7 @@ pub(super) fn status(call: &Call) -> Answer {
 }
 
 pub(super) async fn histograms(call: Call) -> Answer {
-    let stats = gather::stats(&call.app).await?;
-    let mut sum = crate::shell::stats::Stats::default();
-    stats.iter().for_each(|(_, stats)| sum.merge(stats));
+    let sum = gather::counted(&call.app).await?.sum;
     let latency = Socket::ALL.iter().zip(&sum.latency);
     let delay = DelayReason::ALL.iter().zip(&sum.delay);
     json(&doc::Histograms {

@@ -16,7 +16,7 @@ use crate::http::metrics::{
     Buckets, CoreFacts, Facts, HttpFacts, LookupFacts, ProcessFacts, RingFacts,
 };
 use crate::http::problem::Problem;
-use crate::shell::stats::Stats;
+use crate::shell::stats::{Counted, Stats};
 use crate::wire::admin::{Command, read};
 
 /// Bounds of latencies, in seconds.
@@ -26,17 +26,17 @@ const LATENCIES: [f64; 13] = [
 /// Bounds of delays, in seconds: up to what login processes wait for.
 const DELAYS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// What each core counted. Waits for the cores, on another thread.
-pub(super) async fn stats(app: &Arc<App>) -> Result<Vec<(usize, Stats)>, Problem> {
+/// What the cores counted. Waits for them, on another thread.
+pub(super) async fn counted(app: &Arc<App>) -> Result<Counted, Problem> {
     let cores = Arc::clone(&app.cores);
-    let stats = tokio::task::spawn_blocking(move || cores.stats()).await;
-    stats.map_err(|error| Problem::director(error.to_string()))
+    let counted = tokio::task::spawn_blocking(move || cores.counted()).await;
+    counted.map_err(|error| Problem::director(error.to_string()))
 }
 
 /// Everything.
 pub(super) async fn facts(call: &Call) -> Result<Facts, Problem> {
     let app = &call.app;
-    let stats = stats(app).await?;
+    let counted = counted(app).await?;
     let mut director = call.director().await?;
     let hosts = director.hosts().await?;
     let peers = director.rows(&Command::DirectorList, read::peer).await?;
@@ -44,23 +44,18 @@ pub(super) async fn facts(call: &Call) -> Result<Facts, Problem> {
     let directory = Arc::clone(&app.directory);
     let table = tokio::task::spawn_blocking(move || (directory.memory(), threads())).await;
     let (table_bytes, threads) = table.map_err(|error| Problem::director(error.to_string()))?;
-    let mut sum = Stats::default();
-    stats.iter().for_each(|(_, stats)| sum.merge(stats));
     let core = |(core, stats): &(usize, Stats)| CoreFacts {
         core: *core,
         connections: stats.connections,
         accepted: stats.accepted,
         handed_over: stats.handed_over,
         lookups: stats.answered.iter().sum(),
-        cpu: threads
-            .iter()
-            .find(|(name, _)| *name == format!("serve-{core}"))
-            .map(|it| it.1),
+        cpu: cpu_of(*core, &threads),
     };
     let directors: Vec<_> = peers.iter().map(Director::of).collect();
     Ok(Facts {
-        cores: stats.iter().map(core).collect(),
-        lookups: lookups(&sum),
+        cores: counted.by_core.iter().map(core).collect(),
+        lookups: lookups(&counted.sum),
         users: app.directory.users(),
         users_max: app.config.load().users_max,
         table_bytes: table_bytes as u64,
@@ -176,6 +171,13 @@ fn threads() -> Vec<(String, f64)> {
         Some((name.trim_end().to_owned(), cpu_seconds(&stat)?))
     };
     tasks.flatten().filter_map(of).collect()
+}
+
+/// That of a serving core. Its executor adds a number of its own to the name that it was given.
+fn cpu_of(core: usize, threads: &[(String, f64)]) -> Option<f64> {
+    let prefix = format!("serve-{core}-");
+    let thread = threads.iter().find(|(name, _)| name.starts_with(&prefix));
+    thread.map(|it| it.1)
 }
 
 /// User and system time of a stat file of /proc, whose second field may hold anything in parentheses.

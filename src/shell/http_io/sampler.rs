@@ -21,10 +21,9 @@ pub(super) async fn run(app: Arc<App>) {
     let mut before = app.directory.snapshot();
     loop {
         tick.tick().await;
-        if let Ok(stats) = gather::stats(&app).await {
-            let mut sum = Stats::default();
-            stats.iter().for_each(|(_, stats)| sum.merge(stats));
-            app.history.lock().add(clock::wall(), totals(&sum));
+        if let Ok(counted) = gather::counted(&app).await {
+            let totals = totals(&counted.sum);
+            app.history.lock().add(clock::wall(), totals);
         }
         let now = app.directory.snapshot();
         if now.generation != before.generation {
