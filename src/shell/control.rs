@@ -127,7 +127,6 @@ enum InUse {
 /// # Errors
 /// The executor cannot be made.
 pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(), StartError> {
-    let first = cpus.first().copied().unwrap_or(0);
     let replies = Arc::new(Replies::new()?);
     let chronicle = Arc::new(Chronicle::default());
     // Taken before the ring's thread can change it.
@@ -180,7 +179,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
     for (listener, gate) in control.http_listeners {
         http.listen(listener, gate);
     }
-    let executor = executor(first)?;
+    let executor = executor(cpus.first().copied().unwrap_or(0))?;
     let shared = Shared {
         tier: control.tier,
         ring,

@@ -22,13 +22,15 @@ impl Browser {
     pub fn start() -> Browser {
         let profile = tempfile::tempdir().expect("a directory");
         // In a PID namespace of its own, whose end is the end of every process of the browser.
-        let mut driver = Command::new("unshare")
+        // It ends when this program does, however that may be.
+        let mut driver = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "unshare"])
             .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["chromedriver", "--port=0"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("unshare");
+            .expect("setpriv, of util-linux");
         let said = BufReader::new(driver.stdout.take().expect("piped"));
         let port = said.lines().map_while(Result::ok).find_map(|line| {
             let port = line.split("started successfully on port ").nth(1)?;
@@ -160,11 +162,12 @@ impl Browser {
         unbase64(taken["data"].as_str().expect("a picture"))
     }
 
-    /// What the console said since the last time.
+    /// Warnings and errors of the console since the last time.
     #[track_caller]
     pub fn console(&self) -> Vec<String> {
         let said = self.order("POST", "/se/log", &json!({ "type": "browser" }));
         let said = said.as_array().expect("lines").iter();
+        let said = said.filter(|line| line["level"] == "WARNING" || line["level"] == "SEVERE");
         said.map(|line| line["message"].as_str().expect("a message").to_owned())
             .collect()
     }

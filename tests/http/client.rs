@@ -90,11 +90,30 @@ impl Request {
         stream.write_all(&self.bytes()).expect("a request is taken");
         // Whoever is refused need not take the whole body.
         let _ = stream.write_all(&self.body);
-        let mut bytes = Vec::new();
-        // A server that has not read everything resets the connection.
-        let _ = stream.read_to_end(&mut bytes);
+        let (mut bytes, mut buffer) = (Vec::new(), [0; 1 << 16]);
+        // A server that has not read everything resets the connection; another one keeps it open, whatever
+        // it is asked for.
+        while !is_whole(&bytes) {
+            match stream.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            }
+        }
         Answer::parse(&bytes)
     }
+}
+
+/// Whether an answer has all of the body that its head announces.
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some(head) = bytes.windows(4).position(|it| it == b"\r\n\r\n") else {
+        return false;
+    };
+    let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
+    let length = text
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.and_then(|it| it.trim().parse::<usize>().ok());
+    length.is_some_and(|length| bytes.len() >= head + 4 + length)
 }
 
 #[derive(Debug)]

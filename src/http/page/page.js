@@ -207,7 +207,7 @@ function showLive(live) {
   byId("failures").textContent = rate(last.failures);
   byId("failures").parentElement.className = last.failures > 0 ? "bad" : "";
   byId("live-span").textContent = `· last ${Math.round((samples.length * live.step) / 6) / 10} min`;
-  byId("rate-from").textContent = clock(samples[0].at);
+  byId("rate-from").textContent = `${Math.round((SAMPLES_MAX * live.step) / 60)} min ago`;
   drawRate();
   drawHeat();
   tellLatency();
@@ -225,8 +225,11 @@ function drawRate() {
   byId("rate-top").textContent = `highest ${rate(top)}`;
   byId("rate").replaceChildren(
     drawn("path", { class: "area", d: `M${first} ${height}L${logins.join("L")}L${width} ${height}Z` }),
-    drawn("path", { class: "logins", d: `M${logins.join("L")}` }),
-    drawn("path", { class: "failed", d: `M${line((sample) => sample.failures).join("L")}` }));
+    drawn("path", { class: "logins", d: `M${logins.join("L")}` }));
+  if (samples.some((sample) => sample.failures > 0)) {
+    const failed = line((sample) => sample.failures);
+    byId("rate").append(drawn("path", { class: "failed", d: `M${failed.join("L")}` }));
+  }
 }
 
 // One column for each sample, one row for each band; the darker, the more of that sample's logins.
@@ -294,7 +297,7 @@ function showBackends(list, drains) {
   const most = Math.max(1, ...list.items.map((item) => item.users));
   byId("backends").replaceChildren(...list.items.map((item) => {
     const drain = drains.find((it) => it.address === item.address);
-    const state = drain ? `draining (${drain.state})` : item.state;
+    const state = drain ? (drain.state === "draining" ? "draining" : `drain: ${drain.state}`) : item.state;
     const kind = drain ? "warn" : item.state === "up" ? "good" : "bad";
     const share = element("meter", { max: most, value: item.users, title: `${number(item.users)} users` });
     share.setAttribute("aria-label", `users of ${item.address}`);
