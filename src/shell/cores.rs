@@ -30,6 +30,8 @@ pub enum Message {
     TryAll,
     /// Send a copy of what you counted.
     Report(Sender<(usize, Stats)>),
+    /// Say that you are there, by your number.
+    Alive(Sender<usize>),
     /// Close everything and end.
     Stop,
 }
@@ -194,6 +196,24 @@ impl Cores {
         } else {
             core
         }
+    }
+
+    /// The first core that does not say within `limit` that it is there.
+    pub fn silent(&self, limit: Duration) -> Option<usize> {
+        let (sender, receiver) = crossbeam::channel::bounded(self.count());
+        for core in 0..self.count() {
+            self.send(core, Message::Alive(sender.clone()));
+        }
+        drop(sender);
+        let end = crossbeam::channel::after(limit);
+        let mut heard = vec![false; self.count()];
+        while heard.contains(&false) {
+            crossbeam::channel::select! {
+                recv(receiver) -> core => heard[core.ok()?] = true,
+                recv(end) -> _ => break,
+            }
+        }
+        heard.iter().position(|heard| !heard)
     }
 
     /// What every core has counted until now, and the sum. Any thread may ask; it waits for the

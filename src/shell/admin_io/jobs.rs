@@ -161,7 +161,7 @@ impl Jobs {
                     Some(core) => cores.counted_by(core),
                     None => cores.counted(),
                 };
-                mailbox.send(Message::Counted(ticket, counted));
+                mailbox.send(Message::Counted(ticket, Box::new(counted)));
             });
             match begun {
                 true => self.asks += 1,

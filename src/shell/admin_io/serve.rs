@@ -33,7 +33,7 @@ pub enum Message {
     /// Whose sessions were asked for, and those that are there; or why that is not known.
     Sessions(Ticket, Whose, Result<Census, String>),
     /// What serving cores have counted.
-    Counted(Ticket, Counted),
+    Counted(Ticket, Box<Counted>),
     /// What was asked for cannot be had.
     Failed(Ticket),
     /// The settings' backends.
