@@ -6,7 +6,7 @@ use homing::settings::{Sockets, load, parse};
 
 use super::support::Lab;
 
-fn errors(text: &str) -> Vec<String> {
+pub fn errors(text: &str) -> Vec<String> {
     let problems = parse(Path::new("t.toml"), text, &Lab, &Sockets::FromSettings)
         .err()
         .unwrap_or_else(|| panic!("{text}\nwas accepted"));
@@ -17,7 +17,7 @@ fn errors(text: &str) -> Vec<String> {
 }
 
 /// One error, on line 2, behind a valid first line.
-fn check(line: &str, want: &str) {
+pub fn check(line: &str, want: &str) {
     let text = format!("director_mail_servers = '10.2.0.11'\n{line}\n");
     assert_eq!(errors(&text), [format!("t.toml:2: {want}")], "{line}");
 }
@@ -38,7 +38,7 @@ fn check_directors(servers: &str, listener: &str, want: &str) {
     );
 }
 
-fn check_listener(lines: &str, want: &str) {
+pub fn check_listener(lines: &str, want: &str) {
     let text = format!("director_mail_servers = '10.2.0.11'\n[[listener]]\n{lines}\n");
     assert_eq!(errors(&text), [format!("t.toml:{want}")], "{lines}");
 }
@@ -503,47 +503,6 @@ fn tcp_listeners() {
         "type = 'http'\naddress = '*:1'\nallow = '::1'",
         "5: listener.allow: It is not an array",
     );
-    check_listener(
-        "type = 'http'\naddress = '127.0.0.1:1'\nallow = ['::1']",
-        "4: listener.address: An http listener on an address needs tokens: whoever may connect could \
-         do everything",
-    );
-}
-
-#[test]
-fn http_files() {
-    check(
-        "http_tokens = 'tokens'",
-        "http_tokens: The path 'tokens' is not absolute",
-    );
-    check(
-        "http_tls_cert = '/c'",
-        "http_tls_cert: http_tls_key is missing",
-    );
-    check(
-        "http_tls_key = '/k'",
-        "http_tls_key: http_tls_cert is missing",
-    );
-    let text = |more: &str| {
-        format!(
-            "director_mail_servers = '10.2.0.11'\nhttp_tokens = '/t'\n{more}\n\
-             [[listener]]\ntype = 'http'\naddress = '10.1.0.2:1'\nallow = ['::1']\n"
-        )
-    };
-    let want = "t.toml:6: listener.address: Tokens would cross the network in clear text";
-    assert_eq!(errors(&text("")), [want]);
-    for enough in [
-        "http_tls_required = false",
-        "http_tls_cert = '/c'\nhttp_tls_key = '/k'",
-    ] {
-        let read = parse(
-            Path::new("t.toml"),
-            &text(enough),
-            &Lab,
-            &Sockets::FromSettings,
-        );
-        assert!(read.is_ok(), "{read:?}");
-    }
 }
 
 #[test]

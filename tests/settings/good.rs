@@ -110,6 +110,7 @@ fn the_shipped_file_loads_and_shows_the_defaults() {
         "director_mail_servers",
         "director_flush_socket",
         "auth_master_user_separator",
+        "http_tokens",
         "user",
         "group",
     ];
