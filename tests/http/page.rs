@@ -102,7 +102,7 @@ fn it_is_usable_on_a_phone_by_day_and_by_night() {
         browser.script("return document.querySelectorAll('#ring circle').length") == 3
     });
     let names: Vec<_> = (0..900).map(|at| format!("user{at}")).collect();
-    let tag = |at: usize| if at % 9 == 0 { "archive" } else { "" };
+    let tag = |at: usize| if at.is_multiple_of(9) { "archive" } else { "" };
     let users: Vec<_> = names
         .iter()
         .enumerate()
