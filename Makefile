@@ -12,7 +12,7 @@ SEEDS ?= 10000
 ROUNDS ?= 10
 NICE ?= 0
 
-.PHONY: all test lint deny sim sim-size fuzz bench pictures demo deb rpm oci package-test
+.PHONY: all test lint deny sim sim-size fuzz bench pictures demo screenshots deb rpm oci package-test
 
 all:
 	$(CARGO) build --release --workspace
@@ -62,6 +62,10 @@ pictures:
 
 demo:
 	$(CARGO) run --release -- demo
+
+# The pictures of docs/http.md, taken of a running ring by the test of the page.
+screenshots:
+	HOMING_SCREENSHOTS=$(CURDIR)/docs/images $(CARGO) test --test http page::
 
 # Packages, in target/packages. `deb` needs debhelper, `rpm` needs rpm, `oci` one of podman, buildah and docker.
 deb rpm:

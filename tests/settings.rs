@@ -39,6 +39,8 @@ mod support {
 mod errors;
 #[path = "settings/good.rs"]
 mod good;
+#[path = "settings/http.rs"]
+mod http;
 #[path = "settings/importing.rs"]
 mod importing;
 #[path = "settings/total.rs"]

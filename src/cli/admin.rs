@@ -1,28 +1,29 @@
-//! Who may connect to admin listeners that were handed over.
+//! Who may connect to admin and HTTP listeners that were handed over.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::settings::{ListenerKind, Place, Settings};
+use crate::settings::{ListenerKind, Place, Settings, kind_name};
 use crate::shell::admin_io::serve::Gate;
 
 /// The gate of a listener at this place. Dovecot's master knows no list of networks: it is that of the
-/// admin listener in the settings that has the same address, or only this machine.
-pub(super) fn gate(settings: &Settings, place: &Place) -> Gate {
+/// listener in the settings that has the same type and address, or only this machine.
+pub(super) fn gate(settings: &Settings, kind: ListenerKind, place: &Place) -> Gate {
     let Place::Tcp(address) = place else {
         return Gate::default();
     };
     let own = settings
         .listeners
         .iter()
-        .find(|listener| listener.kind == ListenerKind::Admin && is_at(&listener.place, *address));
+        .find(|listener| listener.kind == kind && is_at(&listener.place, *address));
     if let Some(listener) = own {
         return Gate(listener.allow.clone());
     }
+    let kind = kind_name(kind);
     tracing::warn!(
-        "admin listener {address}: only this machine may connect. A [[listener]] with type = \
-         \"admin\", this address and allow, the list of networks, says otherwise"
+        "{kind} listener {address}: only this machine may connect. A [[listener]] with type = \
+         \"{kind}\", this address and allow, the list of networks, says otherwise"
     );
     Gate(this_machine())
 }
@@ -58,8 +59,11 @@ mod tests {
             listeners: vec![listener.clone()],
             ..Settings::default()
         };
-        assert_eq!(gate(&settings, &address(1)).0, listener.allow);
-        let local = gate(&settings, &address(2)).0;
+        assert_eq!(
+            gate(&settings, ListenerKind::Admin, &address(1)).0,
+            listener.allow
+        );
+        let local = gate(&settings, ListenerKind::Admin, &address(2)).0;
         let has = |ip: &str| {
             local
                 .iter()
@@ -67,6 +71,6 @@ mod tests {
         };
         assert!(has("127.9.9.9") && has("::1") && !has("10.0.0.1") && !has("::2"));
         let path = Place::Unix("/run/x".into());
-        assert!(gate(&settings, &path).0.is_empty());
+        assert!(gate(&settings, ListenerKind::Admin, &path).0.is_empty());
     }
 }

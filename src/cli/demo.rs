@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use std::time::Duration;
 
 use clap::Args;
@@ -234,6 +236,7 @@ fn serve(
         settings: settings.clone(),
         warnings: Vec::new(),
     };
+    let http = super::http::config(settings)?;
     let control = Control {
         tier,
         driver,
@@ -243,6 +246,8 @@ fn serve(
         state: None,
         ring_listeners: Vec::new(),
         admin_listeners: vec![(fd, Gate::default())],
+        http_listeners: Vec::new(),
+        http: Arc::new(ArcSwap::from_pointee(http)),
         names: ring::names(settings),
         resolve_interval: settings.resolve_interval,
         source,

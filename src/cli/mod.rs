@@ -3,6 +3,7 @@
 mod admin;
 mod demo;
 mod guide;
+mod http;
 mod log;
 mod operator;
 mod ring;
@@ -142,6 +143,10 @@ fn check(file: &Path) -> ExitCode {
                     let (key, what) = (error.setting.to_owned(), error.what);
                     return refuse(&[Problem::of_file(file, key, what)]);
                 }
+            }
+            if let Err(error) = crate::shell::http_io::Config::load(&loaded.settings) {
+                let (key, what) = (error.setting.to_owned(), error.what);
+                return refuse(&[Problem::of_file(file, key, what)]);
             }
             let backends = loaded.settings.director_mail_servers.len();
             let listeners = loaded.settings.listeners.len();

@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use super::log::{self, Level};
-use super::{RunArgs, admin, refuse, ring, state};
+use super::{RunArgs, admin, http, refuse, ring, state};
 use crate::core::state::SavedBackend;
 use crate::settings::network::SystemNetwork;
 use crate::settings::table;
-use crate::settings::{
-    self, ListenerKind, Loaded, Place, Problem, Settings, Sockets, kind_name, place_text,
-};
+use crate::settings::{self, ListenerKind, Loaded, Place, Problem, Settings, Sockets};
 use crate::shell::admin_io::serve::Gate;
 use crate::shell::control::{self, Control, Read, ReadAgain, Reload};
 use crate::shell::dovecot_log;
-use crate::shell::dovecot_master::{DovecotService, Inherited};
+use crate::shell::dovecot_master::DovecotService;
+use crate::shell::http_io;
 use crate::shell::keeper::{Keeper, KeeperEvent};
 use crate::shell::preflight::{self, Exit};
 use crate::shell::ring_io::tls::Certificates;
@@ -168,7 +169,9 @@ fn start(
             "the settings have no [[listener]]: nobody could reach the director",
         ));
     }
-    only_what_is_served(&settings)?;
+    // Once more when privileges are dropped, and then to be used.
+    ring_certificates(&settings)?;
+    http::config(&settings)?;
     let report = preflight::check(&settings)?;
     report
         .warnings
@@ -193,7 +196,11 @@ fn start(
     let learnt = sessions::learn(&sessions);
     let kept = state::recall(&settings);
     let (tier, driver) = start_tier(&settings, &report.cpus, &kept.backends)?;
-    let (ring_listeners, admin_listeners) = adopt(handed, &settings, &tier);
+    let http = Arc::new(ArcSwap::from_pointee(http::config(&settings)?));
+    let handed = handed
+        .into_iter()
+        .map(|it| (it.kind, it.fd, it.place, it.is_fifo));
+    let handed = hand_out(handed, &settings, &tier);
     let control = Control {
         tier,
         driver,
@@ -201,8 +208,10 @@ fn start(
         learnt,
         saved: kept.saved,
         state: kept.setup,
-        ring_listeners,
-        admin_listeners,
+        ring_listeners: handed.ring,
+        admin_listeners: handed.admin,
+        http_listeners: handed.http,
+        http: Arc::clone(&http),
         names: ring::names(&settings),
         resolve_interval: settings.resolve_interval,
         source,
@@ -214,7 +223,7 @@ fn start(
             apply: {
                 let cores = args.cores;
                 let adjust = move |new: &mut Settings| override_cores(new, cores);
-                Box::new(apply(settings, level, adjust))
+                Box::new(apply(settings, level, http, adjust))
             },
         },
     };
@@ -229,7 +238,9 @@ fn start_service(
     service: DovecotService,
     level: Level,
 ) -> Result<(), Refused> {
-    only_what_is_served(&settings)?;
+    ring_certificates(&settings)?;
+    http::config(&settings)?;
+    http::check_handed(&settings, &service.listeners)?;
     settings.client_limit = service.client_limit;
     let address_space = preflight::address_space();
     let report = preflight::check(&settings)?;
@@ -256,7 +267,10 @@ fn start_service(
     let learnt = sessions::learn(&sessions);
     let kept = state::recall(&settings);
     let (tier, driver) = start_tier(&settings, &report.cpus, &kept.backends)?;
-    let (ring_listeners, admin_listeners) = hand_out(service.listeners, &settings, &tier);
+    let http = Arc::new(ArcSwap::from_pointee(http::config(&settings)?));
+    let handed = service.listeners.into_iter();
+    let handed = handed.map(|it| (it.kind, it.fd, it.place, it.is_fifo));
+    let handed = hand_out(handed, &settings, &tier);
     let adjust = {
         let (cores, base_dir) = (args.cores, settings.base_dir.clone());
         let client_limit = settings.client_limit;
@@ -273,8 +287,10 @@ fn start_service(
         learnt,
         saved: kept.saved,
         state: kept.setup,
-        ring_listeners,
-        admin_listeners,
+        ring_listeners: handed.ring,
+        admin_listeners: handed.admin,
+        http_listeners: handed.http,
+        http: Arc::clone(&http),
         names: ring::names(&settings),
         resolve_interval: settings.resolve_interval,
         source,
@@ -283,73 +299,37 @@ fn start_service(
         master: Some(service.status),
         reload: Reload {
             read: read_again(args, sockets),
-            apply: Box::new(apply(settings, level, adjust)),
+            apply: Box::new(apply(settings, level, http, adjust)),
         },
     };
     control::run(control, &report.cpus, Vec::new())
         .map_err(|error| Refused::environment(error.to_string()))
 }
 
-/// As [`hand_out`], for listeners that systemd made.
-fn adopt(
-    handed: Vec<Bound>,
-    settings: &Settings,
-    tier: &Tier,
-) -> (Vec<OwnedFd>, Vec<(OwnedFd, Gate)>) {
-    let (mut ring, mut admin) = (Vec::new(), Vec::new());
-    for bound in handed {
-        match bound.kind {
-            ListenerKind::Ring => ring.push(bound.fd),
-            ListenerKind::Admin => {
-                let gate = admin::gate(settings, &bound.place);
-                admin.push((bound.fd, gate));
-            }
-            kind => drop(tier.listen(bound.fd, kind, bound.is_fifo)),
-        }
-    }
-    (ring, admin)
+/// Listeners that others have made, for those who accept from them. The cores have theirs already.
+#[derive(Default)]
+struct HandedOut {
+    ring: Vec<OwnedFd>,
+    admin: Vec<(OwnedFd, Gate)>,
+    http: Vec<(OwnedFd, Gate)>,
 }
 
-/// Gives the master's listeners to those who accept from them; the ring's and the admin ones are returned.
 fn hand_out(
-    listeners: Vec<Inherited>,
+    listeners: impl Iterator<Item = (ListenerKind, OwnedFd, Place, bool)>,
     settings: &Settings,
     tier: &Tier,
-) -> (Vec<OwnedFd>, Vec<(OwnedFd, Gate)>) {
-    let (mut ring, mut admin) = (Vec::new(), Vec::new());
-    for listener in listeners {
-        match listener.kind {
-            ListenerKind::Http => {
-                let name = &listener.name;
-                tracing::warn!("listener {name}: http is not served by this version, closed");
-            }
-            ListenerKind::Admin => {
-                let gate = admin::gate(settings, &listener.place);
-                admin.push((listener.fd, gate));
-            }
-            ListenerKind::Ring => ring.push(listener.fd),
-            kind => drop(tier.listen(listener.fd, kind, listener.is_fifo)),
+) -> HandedOut {
+    let mut handed = HandedOut::default();
+    for (kind, fd, place, is_fifo) in listeners {
+        let gate = || admin::gate(settings, kind, &place);
+        match kind {
+            ListenerKind::Http => handed.http.push((fd, gate())),
+            ListenerKind::Admin => handed.admin.push((fd, gate())),
+            ListenerKind::Ring => handed.ring.push(fd),
+            kind => drop(tier.listen(fd, kind, is_fifo)),
         }
     }
-    (ring, admin)
-}
-
-/// A socket that nobody answers would make its clients hang.
-fn only_what_is_served(settings: &Settings) -> Result<(), Refused> {
-    // Once more when privileges are dropped, and then to be used.
-    ring_certificates(settings)?;
-    let unserved = settings
-        .listeners
-        .iter()
-        .find(|listener| listener.kind == ListenerKind::Http);
-    match unserved {
-        None => Ok(()),
-        Some(listener) => Err(Refused::config(format!(
-            "the listener {} is of type {}, which this version does not serve yet: remove it",
-            place_text(&listener.place),
-            kind_name(listener.kind)
-        ))),
-    }
+    handed
 }
 
 /// Listeners that systemd made are recognised by their address; the keeper makes the others.
@@ -453,6 +433,7 @@ fn read_again(args: &RunArgs, sockets: Sockets) -> ReadAgain {
 fn apply(
     mut current: Settings,
     level: Level,
+    http: Arc<ArcSwap<http_io::Config>>,
     adjust: impl Fn(&mut Settings),
 ) -> impl FnMut(Read, &Tier) -> Option<Tuning> {
     move |read, tier| {
@@ -471,6 +452,7 @@ fn apply(
         };
         adjust(&mut new);
         let certificates = certificates_again(&new, current.director_self)?;
+        http_again(&new)?;
         let changes = settings::diff(&current, &new);
         for change in &changes {
             match change.reload {
@@ -490,6 +472,7 @@ fn apply(
         level.set(&new.log_level);
         tracing::info!("reload: done, {} differences", changes.len());
         take_live(&mut current, new);
+        http.store(Arc::new(http_again(&current)?));
         Some(Tuning {
             limits: ring::limits(&current),
             certificates,
@@ -515,6 +498,16 @@ fn certificates_again(new: &Settings, me: Option<SocketAddr>) -> Option<Option<A
             None
         }
     }
+}
+
+/// Tokens and certificates of HTTP at a reload; `None`: they cannot be used, which was logged.
+fn http_again(new: &Settings) -> Option<http_io::Config> {
+    http_io::Config::load(new)
+        .inspect_err(|error| {
+            tracing::error!("{error}");
+            tracing::error!("reload: the files of http_* cannot be used, nothing was changed");
+        })
+        .ok()
 }
 
 /// The settings now in force: what a reload changes is new, the rest is as it was, so that the

@@ -82,6 +82,12 @@ pub struct Settings {
     pub director_ring_tls: Option<RingTls>,
     /// With certificates: directors without TLS are refused.
     pub director_ring_tls_required: bool,
+    /// File of bearer tokens for HTTP; absolute.
+    pub http_tokens: Option<PathBuf>,
+    /// Certificate for HTTP over TCP; `None`: plain.
+    pub http_tls: Option<HttpTls>,
+    /// HTTP listeners that others can reach must have a certificate.
+    pub http_tls_required: bool,
     /// Dovecot's run directory, absolute. Relative paths of the settings are taken from here.
     pub base_dir: PathBuf,
     /// First byte of `auth_master_user_separator`.
@@ -217,6 +223,15 @@ impl KickService {
     pub fn name(self) -> &'static str {
         KickService::ALL[self as usize].1
     }
+}
+
+/// PEM files of the HTTP interface's TLS. Both absolute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpTls {
+    /// Our certificate chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// How a line of the log is written. A service of Dovecot's master writes what Dovecot's log process reads.

@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use super::document::{self, Document};
 use super::kinds::{self, Value};
+use super::listener::Listed;
 use super::load::Sockets;
 use super::network::Network;
 use super::problem::Problems;
-use super::{FlushUri, KickService, LogFormat, RingTls, Settings, listener, servers, table};
+use super::{
+    FlushUri, HttpTls, KickService, ListenerKind, LogFormat, Place, RingTls, Settings, listener,
+    servers, table,
+};
 use crate::core::user_hash::Template;
 
 /// Longest lookup timeout in seconds that login processes wait for.
@@ -32,6 +36,8 @@ pub(crate) fn resolve(
     s.kick_service = check.one_of("kick_service", &KickService::ALL, problems);
     s.log_format = check.one_of("log_format", &LogFormat::ALL, problems);
     s.director_ring_tls = check.ring_tls(problems);
+    s.http_tls = check.http_tls(problems);
+    check.http_listeners(&s, problems);
     check.base_dir(&s, problems);
     let auth = [s.auth_login_path.as_path(), s.auth_userdb_path.as_path()];
     listener::check_together(&document.listeners, &s.base_dir, &auth, network, problems);
@@ -89,6 +95,9 @@ fn simple(d: &Document) -> Settings {
         director_output_buffer_size: d.number("director_output_buffer_size"),
         director_ring_tls: None,
         director_ring_tls_required: d.yes("director_ring_tls_required"),
+        http_tokens: Some(d.path("http_tokens")).filter(|path| set(path)),
+        http_tls: None,
+        http_tls_required: d.yes("http_tls_required"),
         auth_master_user_separator: None,
         auth_login_path: base_dir.join(d.path("auth_login_path")),
         auth_userdb_path: base_dir.join(d.path("auth_userdb_path")),
@@ -320,6 +329,48 @@ impl Check<'_> {
             problems.warning(place, required, what);
         }
         None
+    }
+
+    fn http_tls(&self, problems: &mut Problems<'_>) -> Option<HttpTls> {
+        let keys = ["http_tls_cert", "http_tls_key"];
+        let [cert, key] = keys.map(|k| Some(self.document.path(k)).filter(|p| set(p)));
+        match (cert, key) {
+            (Some(cert), Some(key)) => return Some(HttpTls { cert, key }),
+            (Some(_), None) => {
+                let what = "http_tls_key is missing".to_owned();
+                self.error(problems, keys[0], what, "both or neither");
+            }
+            (None, Some(_)) => {
+                let what = "http_tls_cert is missing".to_owned();
+                self.error(problems, keys[1], what, "both or neither");
+            }
+            (None, None) => {}
+        }
+        None
+    }
+
+    /// Over TCP a token is all that tells an administrator from anybody else, so there must be one, and
+    /// nobody may read it on its way.
+    fn http_listeners(&self, s: &Settings, problems: &mut Problems<'_>) {
+        let listed = &self.document.listeners;
+        for Listed { listener, at, .. } in listed {
+            let Place::Tcp(address) = listener.place else {
+                continue;
+            };
+            if listener.kind != ListenerKind::Http {
+                continue;
+            }
+            if s.http_tokens.is_none() {
+                let what = "An http listener on an address needs tokens: whoever may connect could do everything";
+                let accepted = "http_tokens = \"FILE\", or a path instead of an address";
+                problems.error(Some(*at), "listener.address", what, accepted);
+            }
+            if s.http_tls.is_none() && s.http_tls_required && !address.ip().is_loopback() {
+                let what = "Tokens would cross the network in clear text";
+                let accepted = "http_tls_cert and http_tls_key, or http_tls_required = false";
+                problems.error(Some(*at), "listener.address", what, accepted);
+            }
+        }
     }
 
     fn base_dir(&self, s: &Settings, problems: &mut Problems<'_>) {

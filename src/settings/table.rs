@@ -231,6 +231,21 @@ pub static TABLE: &[Spec] = &[
         "With certificates: directors without TLS are refused. no: TLS where the other side offers \
          it, e.g. while Dovecot directors are in the ring, or certificates are being rolled out; who \
          can change what is sent can then prevent TLS."),
+    row("http_tokens", AbsolutePath, "", Live, |s| s.http_tokens.as_deref().map(path).unwrap_or_default(),
+        "File with the bearer tokens of the HTTP interface, a line for each: a name, read or admin, and the token \
+         or sha256: with its digest. Required for listeners of type http on an address. Nobody else may be \
+         able to read it; it is read again at every reload."),
+    row("http_tls_cert", AbsolutePath, "", Live,
+        |s| s.http_tls.as_ref().map(|t| path(&t.cert)).unwrap_or_default(),
+        "PEM file with the certificate of the HTTP interface and those between it and the authority: TLS for all \
+         its listeners on addresses. With http_tls_key or not at all; both are read again at every reload."),
+    row("http_tls_key", AbsolutePath, "", Live,
+        |s| s.http_tls.as_ref().map(|t| path(&t.key)).unwrap_or_default(),
+        "PEM file with the private key of http_tls_cert, without passphrase."),
+    row("http_tls_required", Bool, "yes", Live,
+        |s| if s.http_tls_required { "yes" } else { "no" }.to_owned(),
+        "A listener of type http on an address that other machines can reach needs http_tls_cert. no: tokens \
+         may cross the network in clear text, and whoever reads them there can use them."),
     row("base_dir", AbsolutePath, "/run/dovecot", Restart, |s| path(&s.base_dir),
         "Dovecot's run directory."),
     row("auth_login_path", PathKind, "auth-login", Live, |s| path(&s.auth_login_path),

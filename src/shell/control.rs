@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use glommio::timer::Timer;
-use glommio::{LocalExecutorBuilder, Placement, spawn_local};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, spawn_local};
 
 use super::admin_io::serve::{AdminThread, Configured, Gate};
+use super::chronicle::Chronicle;
 use super::dovecot_master::StatusReporter;
+use super::http_io::HttpThread;
 use super::keeper::{Keeper, KeeperError, KeeperEvent};
 use super::names::{self, NamesThread};
 use super::readable::{readable, socket_readable};
@@ -26,11 +28,12 @@ use super::state::{self, Keep, Recollection};
 use super::systemd;
 use super::tier::{StartError, Tier};
 use super::watchdog::Watchdog;
-use super::{admin_io, clock};
+use super::{admin_io, clock, http_io};
 use crate::admin::Context;
 use crate::core::ip_text::ip_text;
 use crate::core::names::Names;
 use crate::core::ring::Input;
+use crate::core::snapshot::Snapshot;
 use crate::core::users::SHARDS;
 use crate::settings::network::SystemNetwork;
 use crate::settings::{Listener, ListenerKind, Loaded, Place, Problem, place_text};
@@ -67,6 +70,10 @@ pub struct Control {
     pub ring_listeners: Vec<OwnedFd>,
     /// Admin listeners that were handed over, and who may connect to them.
     pub admin_listeners: Vec<(OwnedFd, Gate)>,
+    /// HTTP listeners likewise.
+    pub http_listeners: Vec<(OwnedFd, Gate)>,
+    /// What the HTTP interface needs of the settings; a reload puts another one in its place.
+    pub http: Arc<ArcSwap<http_io::Config>>,
     /// Host names of backends.
     pub names: Names,
     /// `resolve_interval`.
@@ -97,6 +104,7 @@ struct Shared {
     tier: Tier,
     ring: RingThread,
     admin: AdminThread,
+    http: HttpThread,
     names: NamesThread,
     keep: Option<Keep>,
     /// As they are after the last reload.
@@ -117,6 +125,8 @@ enum InUse {
     Ring(usize),
     /// The thread of the admin listeners, under this number.
     Admin(usize),
+    /// The thread of the HTTP listeners, under this number.
+    Http(usize),
 }
 
 /// Runs until told to stop; then everything is closed, and what was made is removed.
@@ -124,16 +134,11 @@ enum InUse {
 /// # Errors
 /// The executor cannot be made.
 pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(), StartError> {
-    let first = cpus.first().copied().unwrap_or(0);
     let replies = Arc::new(Replies::new()?);
+    let chronicle = Arc::new(Chronicle::default());
     // Taken before the ring's thread can change it.
     let initial = control.tier.directory().snapshot();
-    let context = Context {
-        ring_port: control.driver.ring().members().me().port,
-        username_hash: Arc::clone(&initial.username_hash),
-    };
-    let notes = Arc::clone(control.tier.directory().notes());
-    let cores = Arc::clone(control.tier.cores());
+    let context = context(&control.driver, &initial);
     let sessions = Arc::new(ArcSwap::from_pointee(control.sessions.clone()));
     let ring = RingThread::start(
         ring_io::serve::Setup {
@@ -141,9 +146,10 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
             sessions: control.sessions,
             learnt: control.learnt,
             saved: control.saved,
-            notes,
-            cores,
+            notes: Arc::clone(control.tier.directory().notes()),
+            cores: Arc::clone(control.tier.cores()),
             replies: Arc::clone(&replies),
+            chronicle: Arc::clone(&chronicle),
         },
         if cpus.is_empty() { &[0] } else { cpus },
     )?;
@@ -172,15 +178,22 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
     for (listener, gate) in control.admin_listeners {
         admin.listen(listener, gate);
     }
-    let executor = LocalExecutorBuilder::new(Placement::Fixed(first))
-        .name("control")
-        .io_memory(0)
-        .make()
-        .map_err(StartError::from)?;
+    let http = HttpThread::start(http_io::Setup {
+        config: control.http,
+        directory: Arc::clone(control.tier.directory()),
+        cores: Arc::clone(control.tier.cores()),
+        admin: admin.mailbox(),
+        chronicle,
+    })?;
+    for (listener, gate) in control.http_listeners {
+        http.listen(listener, gate);
+    }
+    let executor = executor(cpus.first().copied().unwrap_or(0))?;
     let shared = Shared {
         tier: control.tier,
         ring,
         admin,
+        http,
         names,
         keep,
         sessions,
@@ -192,6 +205,21 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
     let (source, master, reload) = (control.source, control.master, control.reload);
     executor.run(async move { look_after(shared, source, master, reload, made).await });
     Ok(())
+}
+
+fn context(driver: &Driver, initial: &Snapshot) -> Context {
+    Context {
+        ring_port: driver.ring().members().me().port,
+        username_hash: Arc::clone(&initial.username_hash),
+    }
+}
+
+fn executor(cpu: usize) -> Result<LocalExecutor, StartError> {
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name("control")
+        .io_memory(0)
+        .make()
+        .map_err(StartError::from)
 }
 
 /// Reads the backends of the settings as they are now.
@@ -245,6 +273,7 @@ async fn look_after(
     // New logins find no socket before the ones under way are cut, and neighbours that come back
     // at once find nobody.
     shared.ring.stop_listening();
+    shared.http.leave();
     shared.admin.leave();
     if let Some(keeper) = shared.keeper.borrow_mut().take() {
         keeper.stop();
@@ -386,6 +415,7 @@ impl Shared {
                     Some(InUse::Cores(old)) => self.tier.unlisten(&old),
                     Some(InUse::Ring(old)) => self.ring.unlisten(old),
                     Some(InUse::Admin(old)) => self.admin.unlisten(old),
+                    Some(InUse::Http(old)) => self.http.unlisten(old),
                     None => {}
                 }
             }
@@ -400,6 +430,10 @@ impl Shared {
             ListenerKind::Admin => {
                 let gate = Gate(listener.allow.clone());
                 Some(InUse::Admin(self.admin.listen(fd, gate)))
+            }
+            ListenerKind::Http => {
+                let gate = Gate(listener.allow.clone());
+                Some(InUse::Http(self.http.listen(fd, gate)))
             }
             kind => self.tier.listen(fd, kind, is_fifo).map(InUse::Cores),
         }

@@ -364,7 +364,7 @@ impl Directory {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::Path;
 
     use super::*;
@@ -412,6 +412,34 @@ mod tests {
         };
         let directory = Directory::new(Arc::clone(&snapshots[0]), tunables, 1).unwrap();
         (directory, snapshots)
+    }
+
+    /// An empty directory with room for many users, and backends 10.0.0.1 and so on.
+    pub(in crate::shell) fn with_backends(count: u8) -> Directory {
+        let config = Config {
+            expire_secs: 900,
+            username_hash: Arc::new(Template::parse("%Lu", &|_| None).unwrap()),
+            master_user_separator: None,
+            hasher: ahash::RandomState::with_seed(1),
+        };
+        let seed = |last| Seed {
+            ip: [10, 0, 0, last].into(),
+            name: None,
+            tag: "",
+            vhosts: 100,
+        };
+        let mut director = Director::new(config, (1..=count).map(seed)).unwrap();
+        let nowhere = || UnixAddress::new(Path::new("/nonexistent")).unwrap();
+        let tunables = Tunables {
+            users: 1_000_000,
+            new_per_second: 0,
+            auth_login: nowhere(),
+            auth_userdb: nowhere(),
+            lookup_timeout: 1,
+            batch_delay: 0,
+        };
+        let snapshot = Arc::new(director.snapshot(Standing::alone()));
+        Directory::new(snapshot, tunables, 1).unwrap()
     }
 
     fn notes(directory: &Directory) -> Vec<UserKey> {

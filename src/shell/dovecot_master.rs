@@ -259,6 +259,7 @@ pub fn kind_of(name: &str, is_fifo: bool, is_tcp: bool) -> ListenerKind {
         "ring" => ListenerKind::Ring,
         "admin" | "doveadm" => ListenerKind::Admin,
         "notify" => ListenerKind::Notify,
+        "http" => ListenerKind::Http,
         _ if is_tcp => ListenerKind::Ring,
         _ => ListenerKind::Login,
     }

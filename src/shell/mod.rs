@@ -1,6 +1,7 @@
 //! The only code that knows glommio, sockets, clocks and signals.
 
 pub mod admin_io;
+pub mod chronicle;
 pub mod clock;
 mod coalesce;
 pub mod control;
@@ -9,6 +10,7 @@ pub mod directory;
 pub mod dovecot_log;
 pub mod dovecot_master;
 pub mod epoll;
+pub mod http_io;
 pub mod io;
 pub mod keeper;
 mod log_limit;

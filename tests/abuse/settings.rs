@@ -68,10 +68,9 @@ fn what_cannot_be_served_is_refused_before_anything_listens() {
     let without = whole.split("[[listener]]").next().unwrap();
     let err = refused(&site, without);
     assert!(err.contains("no [[listener]]"), "{err}");
-    let path = site.path("http");
-    let more = format!("[[listener]]\ntype = \"http\"\npath = {path:?}\n");
+    let more = "[[listener]]\ntype = \"http\"\naddress = \"127.0.0.1:8080\"\nallow = [\"::1\"]\n";
     let err = refused(&site, &format!("{whole}{more}"));
-    assert!(err.contains("type http"), "{err}");
+    assert!(err.contains("needs tokens"), "{err}");
     assert!(!site.path("login-socket").exists());
     let tls = ["cert", "key", "ca"].map(|it| format!("director_ring_tls_{it} = \"/{it}.pem\"\n"));
     let err = refused(&site, &format!("{}{whole}", tls.concat()));

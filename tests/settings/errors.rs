@@ -6,7 +6,7 @@ use homing::settings::{Sockets, load, parse};
 
 use super::support::Lab;
 
-fn errors(text: &str) -> Vec<String> {
+pub fn errors(text: &str) -> Vec<String> {
     let problems = parse(Path::new("t.toml"), text, &Lab, &Sockets::FromSettings)
         .err()
         .unwrap_or_else(|| panic!("{text}\nwas accepted"));
@@ -17,7 +17,7 @@ fn errors(text: &str) -> Vec<String> {
 }
 
 /// One error, on line 2, behind a valid first line.
-fn check(line: &str, want: &str) {
+pub fn check(line: &str, want: &str) {
     let text = format!("director_mail_servers = '10.2.0.11'\n{line}\n");
     assert_eq!(errors(&text), [format!("t.toml:2: {want}")], "{line}");
 }
@@ -38,7 +38,7 @@ fn check_directors(servers: &str, listener: &str, want: &str) {
     );
 }
 
-fn check_listener(lines: &str, want: &str) {
+pub fn check_listener(lines: &str, want: &str) {
     let text = format!("director_mail_servers = '10.2.0.11'\n[[listener]]\n{lines}\n");
     assert_eq!(errors(&text), [format!("t.toml:{want}")], "{lines}");
 }

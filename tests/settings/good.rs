@@ -111,6 +111,7 @@ fn the_shipped_file_loads_and_shows_the_defaults() {
         "director_flush_socket",
         "auth_master_user_separator",
         "state_path",
+        "http_tokens",
         "user",
         "group",
     ];

@@ -8,34 +8,19 @@ use serde::Serialize;
 use super::args::{AddArgs, FlushArgs, HostArgs, StatusArgs, UpdateArgs};
 use super::client::{Answer, Client};
 use super::failure::{Code, Failure, Outcome};
-use super::output::{self, Table, lossy, stamp};
+use super::output::{self, Table, lossy};
 use super::place::addresses;
 use super::sessions::{Fate, Watch};
 use super::{Done, connect};
+use crate::admin::documents::{Backend, state};
 use crate::core::ip_text::ip_text;
 use crate::wire::admin::read::Host;
 use crate::wire::admin::{Command, Reply, Weight, Whose};
 
-/// A backend in JSON.
-#[derive(Serialize)]
-struct HostJson {
-    address: String,
-    tag: String,
-    vhosts: u32,
-    state: &'static str,
-    state_changed: Option<u64>,
-    users: u64,
-}
-
-/// `up` or `down`.
-pub(super) fn state(down: bool) -> &'static str {
-    if down { "down" } else { "up" }
-}
-
 /// All backends.
 pub(super) fn status(args: &StatusArgs) -> Done {
     let hosts = connect(&args.common)?.hosts()?;
-    let rows: Vec<_> = hosts.iter().map(host_json).collect();
+    let rows: Vec<_> = hosts.iter().map(Backend::of).collect();
     output::list(args.common.json, &rows, || {
         let titles = [
             "address",
@@ -59,17 +44,6 @@ pub(super) fn status(args: &StatusArgs) -> Done {
         table
     })?;
     Ok(Outcome::default())
-}
-
-fn host_json(host: &Host) -> HostJson {
-    HostJson {
-        address: ip_text(host.ip),
-        tag: lossy(&host.tag),
-        vhosts: host.vhosts,
-        state: state(host.down),
-        state_changed: stamp(host.last_updown_change),
-        users: host.users,
-    }
 }
 
 /// What came of a change of one backend, in JSON.

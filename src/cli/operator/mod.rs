@@ -8,21 +8,19 @@
 //! | `drain` | a backend is emptied gradually |
 //! | `histogram` | how long lookups took |
 //! | `names` | which user names there are |
-//! | `dump`, `restore` | the backends as a file: format and differences without I/O; the commands |
-//! | `plan`, `plan_command` | what a change would move: computed without I/O; the command |
+//! | `restore` | the commands `dump` and `restore` |
+//! | `plan_command` | what a change would move |
 //! | `why` | why a user is where it is |
 
 mod args;
 mod client;
 mod drain;
-mod dump;
 mod failure;
 mod histogram;
 mod hosts;
 mod names;
 mod output;
 mod place;
-mod plan;
 mod plan_command;
 mod restore;
 mod ring;

@@ -221,11 +221,6 @@ pub(super) fn duration(nanos: u64) -> String {
     format!("{number:.digits$} {unit}")
 }
 
-/// A time for programs: seconds since 1970, nothing for never.
-pub(super) fn stamp(seconds: u64) -> Option<u64> {
-    (seconds > 0).then_some(seconds)
-}
-
 /// Bytes that are meant to be text, e.g. a tag.
 pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -288,7 +283,6 @@ mod tests {
         assert_eq!(time(0), "never");
         assert_eq!(in_zone(1_795_459_103, TimeZone::UTC), "2026-11-23 18:38:23");
         assert_eq!(in_zone(u64::MAX, TimeZone::UTC), "@18446744073709551615");
-        assert_eq!((stamp(0), stamp(7)), (None, Some(7)));
     }
 
     #[test]

@@ -2,14 +2,13 @@
 
 use std::net::IpAddr;
 
-use serde::Serialize;
-
 use super::args::{PlanArgs, PlanCommand};
 use super::failure::{Failure, Outcome};
 use super::output::{self, Table, lossy};
 use super::place::{Common, addresses};
-use super::plan::{self, Change, Flow, Load, Plan, Refused};
 use super::{Done, connect};
+use crate::admin::documents;
+use crate::admin::plan::{self, Change, Flow, Plan, Refused};
 use crate::core::ip_text::ip_text;
 use crate::wire::admin::{Command, MAX_VHOSTS, read};
 
@@ -65,85 +64,13 @@ fn show(
     let plan = plan::plan(&now, &then, &users).map_err(Failure::temporary)?;
     let names: Vec<_> = ips.into_iter().map(ip_text).collect();
     if common.json {
-        output::json(&plan_json(word, names, vhosts, &plan))?;
+        output::json(&documents::Plan::of(word, names, vhosts, &plan))?;
     } else {
         let vhosts = vhosts.map(|it| format!(" with {it} vhosts"));
         let title = format!("{word} {}{}", names.join(" "), vhosts.unwrap_or_default());
         output::print(&text(&title, &plan, output::terminal()))?;
     }
     Ok(Outcome::default())
-}
-
-/// A plan in JSON.
-#[derive(Serialize)]
-struct PlanJson {
-    change: &'static str,
-    addresses: Vec<String>,
-    vhosts: Option<u32>,
-    active_users: u64,
-    backends: Vec<LoadJson>,
-    new_users: Vec<FlowJson>,
-    flush: Vec<FlowJson>,
-    flush_without_change: u64,
-    forgotten: Vec<FlowJson>,
-}
-
-#[derive(Serialize)]
-struct LoadJson {
-    address: String,
-    tag: String,
-    users: u64,
-    users_after_flush: u64,
-    share: f64,
-    share_after: f64,
-}
-
-#[derive(Serialize)]
-struct FlowJson {
-    from: Option<String>,
-    to: Option<String>,
-    tag: String,
-    users: u64,
-    /// Of the hash space; only where it is about new users.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    share: Option<f64>,
-}
-
-fn plan_json(
-    change: &'static str,
-    addresses: Vec<String>,
-    vhosts: Option<u32>,
-    plan: &Plan,
-) -> PlanJson {
-    let flows = |flows: &[Flow], with_share: bool| {
-        let flow = |flow: &Flow| FlowJson {
-            from: flow.from.map(ip_text),
-            to: flow.to.map(ip_text),
-            tag: lossy(&flow.tag),
-            users: flow.users,
-            share: with_share.then_some(flow.share),
-        };
-        flows.iter().map(flow).collect()
-    };
-    let load = |load: &Load| LoadJson {
-        address: ip_text(load.ip),
-        tag: lossy(&load.tag),
-        users: load.users,
-        users_after_flush: load.flushed,
-        share: load.share,
-        share_after: load.share_after,
-    };
-    PlanJson {
-        change,
-        addresses,
-        vhosts,
-        active_users: plan.active,
-        backends: plan.loads.iter().map(load).collect(),
-        new_users: flows(&plan.placement, true),
-        flush: flows(&plan.flush, false),
-        flush_without_change: plan.flush_today,
-        forgotten: flows(&plan.forgotten, false),
-    }
 }
 
 /// A plan for people.
@@ -226,6 +153,7 @@ fn percent(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::plan::Load;
 
     fn flow(to: Option<IpAddr>, users: u64, share: f64) -> Flow {
         Flow {

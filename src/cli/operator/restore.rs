@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::args::{DumpArgs, RestoreArgs};
 use super::client::Answer;
-use super::dump::{Dump, Step};
 use super::failure::{Code, Failure, Outcome};
 use super::hosts::judge;
 use super::{Done, connect, output};
+use crate::admin::dump::{Dump, Step};
 use crate::core::ip_text::ip_text;
 use crate::wire::admin::{Command, Reply, read};
 

@@ -6,8 +6,9 @@ use super::args::{DirectorArgs, RingArgs, RingCommand, RingStatusArgs};
 use super::client::Answer;
 use super::failure::{Failure, Outcome};
 use super::hosts::UNSYNCED;
-use super::output::{self, Table, stamp, time};
+use super::output::{self, Table, time};
 use super::{Done, connect};
+use crate::admin::documents::Director;
 use crate::core::ip_text::{ip_text, parse_lenient};
 use crate::wire::admin::read::{self, Peer};
 use crate::wire::admin::{Command, Reply};
@@ -21,44 +22,9 @@ pub(super) fn run(args: &RingArgs) -> Done {
     }
 }
 
-/// A connection, or a director without one, in JSON. Keys that its row does not have are null.
-#[derive(Serialize)]
-struct PeerJson {
-    address: Option<String>,
-    port: Option<u16>,
-    #[serde(rename = "type")]
-    kind: String,
-    last_failed: Option<u64>,
-    status: String,
-    ping_ms: Option<u64>,
-    bytes_in: Option<u64>,
-    bytes_out: Option<u64>,
-    buffered: Option<u64>,
-    buffered_peak: Option<u64>,
-    last_read: Option<u64>,
-    last_write: Option<u64>,
-}
-
-fn peer_json(peer: &Peer) -> PeerJson {
-    PeerJson {
-        address: peer.director.map(|director| ip_text(director.ip)),
-        port: peer.director.map(|director| director.port),
-        kind: peer.kind.clone(),
-        last_failed: peer.last_failed.and_then(stamp),
-        status: peer.status.clone(),
-        ping_ms: peer.ping_ms,
-        bytes_in: peer.bytes_in,
-        bytes_out: peer.bytes_out,
-        buffered: peer.buffered,
-        buffered_peak: peer.peak,
-        last_read: peer.last_read.and_then(stamp),
-        last_write: peer.last_write.and_then(stamp),
-    }
-}
-
 fn status(args: &RingStatusArgs) -> Done {
     let peers = connect(&args.common)?.rows(&Command::DirectorList, read::peer)?;
-    let rows: Vec<_> = peers.iter().map(peer_json).collect();
+    let rows: Vec<_> = peers.iter().map(Director::of).collect();
     output::list(args.common.json, &rows, || table(&peers))?;
     Ok(Outcome::default())
 }

@@ -10,38 +10,14 @@ use super::args::{KickArgs, MapArgs, MoveArgs, StatusArgs};
 use super::client::{Answer, Client};
 use super::failure::{Code, Failure, Outcome};
 use super::hosts::judge;
-use super::output::{self, Table, lossy, stamp};
+use super::output::{self, Table, lossy};
 use super::place::{Source, addresses};
 use super::sessions::{Fate, Watch};
 use super::{Done, connect, names};
+use crate::admin::documents::{Mapped, Place, tags};
 use crate::core::ip_text::ip_text;
-use crate::wire::admin::read::{self, Host};
+use crate::wire::admin::read;
 use crate::wire::admin::{Command, Fact, LookupRow, Reply, User, Whose};
-
-/// Where a user is under one tag, in JSON.
-#[derive(Serialize)]
-struct LookupJson<'a> {
-    user: &'a str,
-    tag: String,
-    current: Option<String>,
-    expires: Option<u64>,
-    hashed: Option<String>,
-    initial_config: Option<String>,
-}
-
-/// The tags that there are, in the order of the first backends that have them; at least one.
-pub(super) fn tags(hosts: &[Host]) -> Vec<Vec<u8>> {
-    let mut tags: Vec<Vec<u8>> = Vec::new();
-    for host in hosts {
-        if !tags.contains(&host.tag) {
-            tags.push(host.tag.clone());
-        }
-    }
-    if tags.is_empty() {
-        tags.push(Vec::new());
-    }
-    tags
-}
 
 /// Asks where a user is under a tag.
 pub(super) fn lookup(
@@ -85,14 +61,7 @@ pub(super) fn status(args: &StatusArgs, user: &str, tag: Option<&str>) -> Done {
     let text = |ip: Option<IpAddr>| ip.map(ip_text);
     let rows: Vec<_> = found
         .iter()
-        .map(|(tag, row)| LookupJson {
-            user,
-            tag: tag.clone(),
-            current: text(row.current.map(|it| it.0)),
-            expires: row.current.and_then(|it| stamp(it.1)),
-            hashed: text(row.hashed),
-            initial_config: text(row.initial),
-        })
+        .map(|(tag, row)| Place::of(user, tag.clone(), row))
         .collect();
     output::list(args.common.json, &rows, || {
         let mut table = Table::new(&["tag", "current", "expires", "hashed", "initial config"]);
@@ -109,15 +78,6 @@ pub(super) fn status(args: &StatusArgs, user: &str, tag: Option<&str>) -> Done {
         table
     })?;
     Ok(Outcome::default())
-}
-
-/// A user of the map, in JSON.
-#[derive(Serialize)]
-struct MapJson {
-    user: Option<String>,
-    hash: u32,
-    backend: String,
-    expires: u64,
 }
 
 /// Which users are where.
@@ -182,12 +142,7 @@ fn list(
     let rows: Vec<_> = users
         .iter()
         .flat_map(|user| {
-            let row = |name: Option<&Vec<u8>>| MapJson {
-                user: name.map(|name| lossy(name)),
-                hash: user.hash,
-                backend: ip_text(user.ip),
-                expires: user.expires,
-            };
+            let row = |name: Option<&Vec<u8>>| Mapped::of(name.map(|name| lossy(name)), user);
             match by_hash.get(&user.hash) {
                 Some(names) => names.iter().map(|name| row(Some(name))).collect(),
                 None => vec![row(None)],

@@ -1,37 +1,14 @@
 //! Why a user is where it is.
 
-use std::net::IpAddr;
-
-use serde::Serialize;
-
 use super::args::WhyArgs;
 use super::client::Client;
 use super::failure::{Failure, Outcome};
-use super::output::{self, lossy};
+use super::output;
 use super::place::Source;
-use super::plan::Rings;
-use super::{Done, hosts, users};
-use crate::core::ip_text::ip_text;
-use crate::wire::admin::read::Host;
-use crate::wire::admin::{LookupRow, User};
-
-/// Everything about a user under one tag. In JSON under these names; times are seconds since 1970.
-#[derive(Debug, Serialize)]
-struct Why {
-    user: String,
-    hash: u32,
-    tag: String,
-    current: Option<String>,
-    current_state: Option<&'static str>,
-    current_vhosts: Option<u32>,
-    expires: Option<u64>,
-    last_refresh: Option<u64>,
-    hashed: Option<String>,
-    initial_config: Option<String>,
-    reason: &'static str,
-    /// What only a Homing tells; empty from Dovecot.
-    extra: Vec<(String, String)>,
-}
+use super::{Done, users};
+use crate::admin::documents::{Whom, Why, tags};
+use crate::admin::plan::Rings;
+use crate::wire::admin::User;
 
 /// Tells it.
 pub(super) fn run(args: &WhyArgs) -> Done {
@@ -46,30 +23,19 @@ pub(super) fn run(args: &WhyArgs) -> Done {
     let hosts = client.hosts()?;
     let tags = match &args.tag {
         Some(tag) => vec![tag.as_bytes().to_vec()],
-        None => users::tags(&hosts),
+        None => tags(&hosts),
     };
     let rings = Rings::new(&hosts).map_err(Failure::temporary)?;
     let mut found = Vec::new();
     for tag in &tags {
         let user = User::Hash(hash);
-        let (row, mut extra) = users::explained(&mut client, user, tag, true)?;
-        // Homing knows when; of Dovecot's users it can be computed.
-        let refreshed = extra.iter().find(|(name, _)| name == "refreshed");
-        let refreshed = refreshed.and_then(|(_, time)| time.parse().ok());
-        extra.retain(|(name, _)| name != "refreshed" && name != "hash");
-        found.push(Why {
-            user: args.user.clone(),
+        let (row, facts) = users::explained(&mut client, user, tag, true)?;
+        let whom = Whom {
+            user: &args.user,
             hash,
-            tag: lossy(tag),
-            expires: row.current.map(|it| it.1),
-            last_refresh: refreshed.or(row
-                .current
-                .zip(stay)
-                .and_then(|(it, stay)| it.1.checked_sub(stay))),
-            reason: reason(&row, rings.place(tag, hash), &hosts),
-            extra,
-            ..of_backend(&row, &hosts)
-        });
+            tag,
+        };
+        found.push(Why::of(whom, &row, facts, &hosts, &rings, stay));
     }
     // A user that is nowhere is told about under all tags; one that is somewhere, only there.
     if args.tag.is_none() && found.iter().any(|why| why.current.is_some()) {
@@ -83,54 +49,6 @@ pub(super) fn run(args: &WhyArgs) -> Done {
         }
     }
     Ok(Outcome::default())
-}
-
-/// The fields that follow from the backends.
-fn of_backend(row: &LookupRow, all: &[Host]) -> Why {
-    let current = row.current.map(|it| it.0);
-    let host = all.iter().find(|host| Some(host.ip) == current);
-    Why {
-        user: String::new(),
-        hash: 0,
-        tag: String::new(),
-        current: current.map(ip_text),
-        current_state: host.map(|host| hosts::state(host.down)),
-        current_vhosts: host.map(|host| host.vhosts),
-        expires: None,
-        last_refresh: None,
-        hashed: row.hashed.map(ip_text),
-        initial_config: row.initial.map(ip_text),
-        reason: "",
-        extra: Vec::new(),
-    }
-}
-
-/// A sentence. `computed`: the hash ring's choice by our own arithmetic, which must be the director's.
-fn reason(row: &LookupRow, computed: Option<IpAddr>, hosts: &[Host]) -> &'static str {
-    let current = row.current.map(|it| it.0);
-    let host = current.and_then(|ip| hosts.iter().find(|host| host.ip == ip));
-    if computed != row.hashed {
-        return "the hash ring of the backend list gives another backend than the director says: \
-                the list has just changed, or the director places users in another way";
-    }
-    match (current, row.hashed) {
-        (None, None) => {
-            "unknown, and no backend of the tag is usable: a login would wait, then fail"
-        }
-        (None, Some(_)) => "unknown: the next login goes where the hash ring says",
-        (Some(current), Some(hashed)) if current == hashed => {
-            "where the hash ring says; stays as long as it is refreshed"
-        }
-        (Some(_), _) if host.is_some_and(|host| host.down) => {
-            "its backend is down, which keeps the users that it has: it stays until it expires, is \
-             moved, or the backend is flushed"
-        }
-        (Some(_), None) => "stays although no backend of the tag is usable, until it expires",
-        (Some(_), Some(_)) => {
-            "elsewhere than the hash ring says: it was placed by an earlier backend list or moved by an \
-             administrator, and stays until it expires or its backend is flushed"
-        }
-    }
 }
 
 /// Lines of name and value for people.
@@ -180,55 +98,16 @@ fn text(why: &Why) -> String {
 mod tests {
     use super::*;
 
-    fn ip(last: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, last])
-    }
-
-    fn row(current: Option<u8>, hashed: Option<u8>) -> LookupRow {
-        LookupRow {
-            current: current.map(|last| (ip(last), 9)),
-            hashed: hashed.map(ip),
-            initial: None,
-        }
-    }
-
-    fn host(last: u8, down: bool) -> Host {
-        Host {
-            ip: ip(last),
-            vhosts: 100,
-            users: 1,
-            tag: Vec::new(),
-            down,
-            last_updown_change: 0,
-        }
-    }
-
-    #[test]
-    fn every_case_has_its_sentence() {
-        let hosts = [host(1, false), host(2, true)];
-        for (current, hashed, sentence) in [
-            (None, None, "no backend of the tag is usable"),
-            (None, Some(1), "the next login goes where"),
-            (Some(1), Some(1), "where the hash ring says"),
-            (Some(2), Some(1), "its backend is down"),
-            (Some(1), None, "although no backend"),
-            (Some(1), Some(2), "elsewhere than the hash ring says"),
-        ] {
-            let said = reason(&row(current, hashed), hashed.map(ip), &hosts);
-            assert!(said.contains(sentence), "{said}");
-        }
-        let other = reason(&row(Some(1), Some(1)), Some(ip(3)), &hosts);
-        assert!(other.contains("another backend than the director says"));
-    }
-
     #[test]
     fn lines_have_what_is_known() {
-        let hosts = [host(1, true)];
         let mut why = Why {
             user: "alice".to_owned(),
             hash: 7,
+            current: Some("10.0.0.1".to_owned()),
+            current_state: Some("down"),
+            current_vhosts: Some(100),
             reason: "so",
-            ..of_backend(&row(Some(1), None), &hosts)
+            ..Why::default()
         };
         assert_eq!(
             text(&why),

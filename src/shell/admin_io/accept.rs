@@ -34,7 +34,8 @@ pub(super) const LISTENER: u64 = 1 << 62;
 pub struct Gate(pub Vec<IpNet>);
 
 impl Gate {
-    fn lets_in(&self, ip: IpAddr) -> bool {
+    /// Whether a client with this address may.
+    pub fn lets_in(&self, ip: IpAddr) -> bool {
         self.0.iter().any(|net| net.contains(&ip))
     }
 }
@@ -127,6 +128,12 @@ impl AdminIo {
                 Err(_) => "on a path".to_owned(),
             },
         };
+        self.join(fd, peer);
+    }
+
+    /// Serves a connection that is there. Those of this process are few, by its own limits, and are
+    /// served however many others there are.
+    pub(super) fn join(&mut self, fd: OwnedFd, peer: String) {
         self.last_conn += 1;
         let id = self.last_conn;
         let session = Session::new(self.setup.context.clone());

@@ -26,6 +26,8 @@ pub enum Message {
     Listen(usize, OwnedFd, Gate),
     /// No longer accept from a listener.
     Unlisten(usize),
+    /// Serve this connection of another part of the process; the text says on whose behalf.
+    Join(OwnedFd, String),
     /// A list of users, which was expected to have so many.
     Users(Ticket, UserList, usize),
     /// Whose sessions were asked for, and those that are there; or why that is not known.
@@ -77,6 +79,11 @@ impl AdminThread {
         self.mailbox.send(Message::Unlisten(number));
     }
 
+    /// Where anybody may leave messages for it.
+    pub fn mailbox(&self) -> Arc<Mailbox<Message>> {
+        Arc::clone(&self.mailbox)
+    }
+
     /// The process ends: everything is closed, and the thread ends. Waits for that.
     pub fn leave(&self) {
         self.mailbox.send(Message::Leave);
@@ -102,6 +109,7 @@ impl AdminIo {
             match message {
                 Message::Listen(number, fd, gate) => self.listen(number, fd, gate),
                 Message::Unlisten(number) => self.unlisten(number),
+                Message::Join(fd, peer) => self.join(fd, peer),
                 Message::Users(ticket, list, about) => {
                     self.jobs.list_is_made(about, list.len());
                     self.users(ticket, list);

@@ -81,6 +81,7 @@ fn names_decide_what_is_spoken() {
         ("director-admin-old", Login),
         ("Director-Admin", Login),
         ("x-doveadm", Admin),
+        ("x-http", Http),
         ("my-notify", Notify),
         ("my-ring", Ring),
     ];

@@ -45,6 +45,7 @@ use orders::Orders;
 pub use secure::Tuning;
 use serve::{Message, Replies, Reply};
 
+use super::chronicle::Chronicle;
 use super::clock;
 use super::cores::Cores;
 use super::epoll::{Epoll, Events, Interest, Ready};
@@ -128,6 +129,8 @@ pub struct RingIo<M> {
     learnt: Vec<Learnt>,
     /// Users that were saved; they come behind those.
     saved: Option<Recollection>,
+    /// For metrics and the page.
+    chronicle: Arc<Chronicle>,
 }
 
 impl<M: Machine> RingIo<M> {
@@ -174,6 +177,7 @@ impl<M: Machine> RingIo<M> {
             orders: Orders::default(),
             learnt: Vec::new(),
             saved: None,
+            chronicle: Arc::default(),
         })
     }
 
@@ -432,15 +436,25 @@ impl<M: Machine> RingIo<M> {
                 }
             }
             Output::Secure(id) => self.secure(id),
-            Output::Kick(kick) => self.answers.extend(self.orders.kick(kick)),
+            Output::Kick(kick) => {
+                self.chronicle.kicked(&kick, self.now.wall, self.now.mono);
+                self.answers.extend(self.orders.kick(kick));
+            }
             Output::AbortKick(key) => self.orders.abort_kick(key),
-            Output::Flush(flush) => self.answers.extend(self.orders.flush(flush)),
+            Output::Flush(flush) => {
+                self.chronicle.flushed();
+                self.answers.extend(self.orders.flush(flush));
+            }
             Output::AbortFlush(key) => self.orders.abort_flush(key),
             Output::Wake(key) => self.woken.push(key),
             Output::Answer(ticket, answer) => {
                 self.replies.send((ticket, Reply::Answer(answer)));
             }
-            Output::Event(event) => self.log.event(&event, self.now.mono),
+            Output::Event(event) => {
+                self.chronicle
+                    .happened(&event, self.now.wall, self.now.mono);
+                self.log.event(&event, self.now.mono);
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use super::{Driver, LOST_PER_TURN, Machine, RingIo, Tuning};
 use crate::core::ring::{Answer, Draining, Input, Report, Request, Ticket, Whereabouts};
 use crate::core::users::SHARDS;
 use crate::core::{Mono, UserHash};
+use crate::shell::chronicle::Chronicle;
 use crate::shell::clock;
 use crate::shell::cores::Cores;
 use crate::shell::epoll::Events;
@@ -98,6 +99,8 @@ pub struct Setup {
     pub cores: Arc<Cores>,
     /// Where the replies to operators go.
     pub replies: Arc<Replies>,
+    /// What is counted and remembered for others.
+    pub chronicle: Arc<Chronicle>,
 }
 
 /// The thread, as seen by control. It ends when it is told to.
@@ -137,6 +140,7 @@ impl RingThread {
             Arc::new(move |user| directory.home_of(user, clock::wall()))
         };
         ring.saved = setup.saved;
+        ring.chronicle = setup.chronicle;
         // A director without others places them here and now, before anybody asks.
         ring.learn();
         ring.orders =

@@ -470,8 +470,15 @@ fn homing_settings(spec: &DirectorSpec, admin: &Path) -> String {
         with_mode("admin", admin, "0600"),
         authreply.map_or_else(String::new, |path| listener("authreply", path)),
         spec.in_ring(&|seat| seat.homing_listener(spec.address)),
+        listeners_of(&spec.director_settings).1.to_owned(),
     ]
     .concat()
+}
+
+/// Settings, and the tables of listeners behind them, which must come last in a file.
+fn listeners_of(settings: &str) -> (&str, &str) {
+    let at = settings.find("[[listener]]").unwrap_or(settings.len());
+    settings.split_at(at)
 }
 
 /// The proxy's own `base_dir` has the services that end sessions. A lone auth has none.
@@ -524,7 +531,9 @@ fn become_user(spec: &DirectorSpec) -> Vec<String> {
 fn service_settings(spec: &DirectorSpec) -> String {
     format!(
         "director_mail_servers = \"{}\"\ndirector_user_expire = \"{} s\"\n{}",
-        spec.backends, spec.expire, spec.director_settings
+        spec.backends,
+        spec.expire,
+        listeners_of(&spec.director_settings).0
     )
 }
 

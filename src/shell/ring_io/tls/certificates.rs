@@ -95,7 +95,7 @@ impl Certificates {
                 .map_err(|error| unusable(CA, &files.ca, error))?;
         }
         let roots = Arc::new(roots);
-        let key = certified_key(files, chain.clone())?;
+        let key = certified_key((CERT, &files.cert), (KEY, &files.key), chain.clone())?;
         let fault = |error: &dyn fmt::Display| unusable(CA, &files.ca, error);
         let diallers = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
@@ -160,7 +160,11 @@ impl Certificates {
     }
 }
 
-fn read(setting: &'static str, file: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
+/// Reads a file that may hold a secret; what was read is wiped.
+pub(in crate::shell) fn read(
+    setting: &'static str,
+    file: &Path,
+) -> Result<Zeroizing<Vec<u8>>, Unusable> {
     // With room for all of it at once: a vector that grows leaves copies of a key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1024));
     File::open(file)
@@ -173,7 +177,8 @@ fn read(setting: &'static str, file: &Path) -> Result<Zeroizing<Vec<u8>>, Unusab
     Ok(bytes)
 }
 
-fn certificates(
+/// The certificates of a PEM file.
+pub(in crate::shell) fn certificates(
     setting: &'static str,
     file: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, Unusable> {
@@ -187,12 +192,13 @@ fn certificates(
 }
 
 /// Our key with its certificate. What was read of the key is wiped; rustls keeps what it needs.
-fn certified_key(
-    files: &RingTls,
+pub(in crate::shell) fn certified_key(
+    (cert_setting, cert): (&'static str, &Path),
+    (setting, file): (&'static str, &Path),
     chain: Vec<CertificateDer<'static>>,
 ) -> Result<CertifiedKey, Unusable> {
-    let fault = |what: &str| unusable(KEY, &files.key, what);
-    let bytes = read(KEY, &files.key)?;
+    let fault = |what: &str| unusable(setting, file, what);
+    let bytes = read(setting, file)?;
     // What the parser says could quote the file.
     let mut key = PrivateKeyDer::from_pem_slice(&bytes)
         .map_err(|_| fault("no PEM private key without passphrase in it"))?;
@@ -203,9 +209,9 @@ fn certified_key(
     match key.keys_match() {
         Ok(()) => Ok(key),
         Err(Error::InconsistentKeys(_)) => {
-            Err(fault("it is not the key of director_ring_tls_cert"))
+            Err(fault(&format!("it is not the key of {cert_setting}")))
         }
-        Err(error) => Err(unusable(CERT, &files.cert, certificate_fault(&error))),
+        Err(error) => Err(unusable(cert_setting, cert, certificate_fault(&error))),
     }
 }
 

@@ -16,9 +16,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::hosts::state;
+use super::documents::state;
 use crate::core::ip_text::{ip_text, parse_lenient};
 use crate::wire::admin::read::Host;
 use crate::wire::admin::{Command, Weight};
@@ -27,9 +28,9 @@ use crate::wire::admin::{Command, Weight};
 const FORMAT: u32 = 1;
 
 /// What the file holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Dump {
+pub struct Dump {
     format: u32,
     backends: Vec<Backend>,
     /// Backends of the director's settings that an administrator has removed.
@@ -38,7 +39,7 @@ pub(super) struct Dump {
 }
 
 /// One backend of the file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Backend {
     address: String,
@@ -48,7 +49,7 @@ struct Backend {
     tag: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     Up,
@@ -60,7 +61,7 @@ impl Dump {
     ///
     /// # Errors
     /// A tag that is no text: TOML cannot hold it.
-    pub(super) fn of(hosts: &[Host], removed: &[IpAddr]) -> Result<Dump, String> {
+    pub fn of(hosts: &[Host], removed: &[IpAddr]) -> Result<Dump, String> {
         let backend = |host: &Host| {
             let tag = String::from_utf8(host.tag.clone())
                 .map_err(|_| format!("{}: its tag is not UTF-8", ip_text(host.ip)))?;
@@ -79,7 +80,7 @@ impl Dump {
     }
 
     /// The file's text. The same backends always give the same text.
-    pub(super) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         // A JSON string is a TOML string.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let mut out = format!("format = {}\nbackends = [\n", self.format);
@@ -103,8 +104,23 @@ impl Dump {
     ///
     /// # Errors
     /// What is wrong, and where.
-    pub(super) fn parse(text: &str) -> Result<Dump, String> {
-        let dump: Dump = toml::from_str(text).map_err(|error| error.to_string())?;
+    pub fn parse(text: &str) -> Result<Dump, String> {
+        toml::from_str(text)
+            .map_err(|error| error.to_string())
+            .and_then(Dump::checked)
+    }
+
+    /// Reads the same as JSON.
+    ///
+    /// # Errors
+    /// As [`Dump::parse`].
+    pub fn parse_json(text: &[u8]) -> Result<Dump, String> {
+        serde_json::from_slice(text)
+            .map_err(|error| error.to_string())
+            .and_then(Dump::checked)
+    }
+
+    fn checked(dump: Dump) -> Result<Dump, String> {
         if dump.format != FORMAT {
             let format = dump.format;
             return Err(format!("format {format} is not known, only {FORMAT}"));
@@ -133,7 +149,7 @@ impl Dump {
     ///
     /// # Errors
     /// As [`Dump::parse`], which has looked already.
-    pub(super) fn steps(&self, now: &[Host], remove_others: bool) -> Result<Vec<Step>, String> {
+    pub fn steps(&self, now: &[Host], remove_others: bool) -> Result<Vec<Step>, String> {
         let wanted = self.wanted()?;
         let mut steps = Vec::new();
         let mut last = Vec::new();
@@ -154,8 +170,11 @@ impl Dump {
         Ok(steps)
     }
 
-    /// Backends that the file does not name.
-    pub(super) fn others(&self, now: &[Host]) -> Result<usize, String> {
+    /// How many backends the file does not name.
+    ///
+    /// # Errors
+    /// An address that is none, or is there twice.
+    pub fn others(&self, now: &[Host]) -> Result<usize, String> {
         let wanted = self.wanted()?;
         Ok(now.iter().filter(|it| !wanted.contains_key(&it.ip)).count())
     }
@@ -207,15 +226,25 @@ fn change(wanted: &Backend, current: &Host, steps: &mut Vec<Step>, last: &mut Ve
 
 /// One difference, and what is done about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// A backend is missing.
     Add {
+        /// Which.
         ip: IpAddr,
+        /// Its tag, empty for none.
         tag: String,
+        /// Its weight.
         vhosts: u32,
     },
     /// It has another weight.
-    Vhosts { ip: IpAddr, from: u32, to: u32 },
+    Vhosts {
+        /// Which.
+        ip: IpAddr,
+        /// What it has.
+        from: u32,
+        /// What it should have.
+        to: u32,
+    },
     /// It is down.
     Up(IpAddr),
     /// It is up.
@@ -224,15 +253,18 @@ pub(super) enum Step {
     Remove(IpAddr),
     /// It has another tag, which cannot be changed.
     OtherTag {
+        /// Which.
         ip: IpAddr,
+        /// The tag that it has.
         from: String,
+        /// The one that it should have.
         to: String,
     },
 }
 
 impl Step {
     /// Which backend.
-    pub(super) fn ip(&self) -> IpAddr {
+    pub fn ip(&self) -> IpAddr {
         match self {
             Step::Add { ip, .. } | Step::Vhosts { ip, .. } | Step::OtherTag { ip, .. } => *ip,
             Step::Up(ip) | Step::Down(ip) | Step::Remove(ip) => *ip,
@@ -240,7 +272,7 @@ impl Step {
     }
 
     /// What to say to the director; `None`: there is nothing that would help.
-    pub(super) fn command(&self) -> Option<Command<'_>> {
+    pub fn command(&self) -> Option<Command<'_>> {
         Some(match self {
             Step::Add { ip, tag, vhosts } => Command::HostSet(Weight {
                 ip: *ip,

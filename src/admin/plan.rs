@@ -22,10 +22,12 @@ const ALL_HASHES: u64 = 1 << 32;
 
 /// What is planned for one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub enum Change {
     /// HOST-SET.
     Add {
+        /// Its tag; `None`: not said.
         tag: Option<Vec<u8>>,
+        /// Its weight; `None`: the one that it has, or the default.
         vhosts: Option<u32>,
     },
     /// HOST-UPDATE.
@@ -40,7 +42,7 @@ pub(super) enum Change {
 
 /// Why a change cannot be planned: the director would refuse it too.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub enum Refused {
     /// No such backend.
     Unknown,
     /// Another tag, or too many points.
@@ -48,7 +50,7 @@ pub(super) enum Refused {
 }
 
 /// The list as it would be.
-pub(super) fn changed(now: &[Host], ip: IpAddr, change: &Change) -> Result<Vec<Host>, Refused> {
+pub fn changed(now: &[Host], ip: IpAddr, change: &Change) -> Result<Vec<Host>, Refused> {
     let mut hosts = now.to_vec();
     let at = hosts.iter().position(|host| host.ip == ip);
     match (change, at) {
@@ -84,7 +86,7 @@ pub(super) fn changed(now: &[Host], ip: IpAddr, change: &Change) -> Result<Vec<H
 }
 
 /// The hash rings of a list, one for each tag.
-pub(super) struct Rings<'a> {
+pub struct Rings<'a> {
     hosts: &'a [Host],
     by_tag: BTreeMap<&'a [u8], HashRing>,
 }
@@ -94,7 +96,7 @@ impl<'a> Rings<'a> {
     ///
     /// # Errors
     /// More backends or vhosts than a director has.
-    pub(super) fn new(hosts: &'a [Host]) -> Result<Rings<'a>, String> {
+    pub fn new(hosts: &'a [Host]) -> Result<Rings<'a>, String> {
         let points: u64 = hosts.iter().map(|host| u64::from(host.vhosts)).sum();
         if points > MAX_POINTS || hosts.len() > usize::from(u16::MAX) {
             let backends = hosts.len();
@@ -117,7 +119,7 @@ impl<'a> Rings<'a> {
     }
 
     /// Where a new user goes.
-    pub(super) fn place(&self, tag: &[u8], hash: u32) -> Option<IpAddr> {
+    pub fn place(&self, tag: &[u8], hash: u32) -> Option<IpAddr> {
         let slot = self.by_tag.get(tag)?.lookup(UserHash(hash))?;
         Some(self.hosts[usize::from(slot.0)].ip)
     }
@@ -133,54 +135,54 @@ impl<'a> Rings<'a> {
 
 /// How many users go from one place to another.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Flow {
+pub struct Flow {
     /// Where they are, or would go today; `None`: nowhere, the tag has no usable backend.
-    pub(super) from: Option<IpAddr>,
+    pub from: Option<IpAddr>,
     /// Where they would go.
-    pub(super) to: Option<IpAddr>,
+    pub to: Option<IpAddr>,
     /// The tag of both.
-    pub(super) tag: Vec<u8>,
+    pub tag: Vec<u8>,
     /// Active users.
-    pub(super) users: u64,
+    pub users: u64,
     /// Part of all possible users of the tag, 0 to 1; of [`Plan::placement`] only.
-    pub(super) share: f64,
+    pub share: f64,
 }
 
 /// One backend before and after.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Load {
+pub struct Load {
     /// Which.
-    pub(super) ip: IpAddr,
+    pub ip: IpAddr,
     /// Its tag.
-    pub(super) tag: Vec<u8>,
+    pub tag: Vec<u8>,
     /// Active users on it.
-    pub(super) users: u64,
+    pub users: u64,
     /// Those that would be on it after the change and a flush of all backends.
-    pub(super) flushed: u64,
+    pub flushed: u64,
     /// Part of its tag's new users that it gets now, 0 to 1.
-    pub(super) share: f64,
+    pub share: f64,
     /// The same after the change.
-    pub(super) share_after: f64,
+    pub share_after: f64,
 }
 
 /// What a change would do.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Plan {
+pub struct Plan {
     /// Active users, all tags.
-    pub(super) active: u64,
+    pub active: u64,
     /// Every backend of either list, in the order of addresses.
-    pub(super) loads: Vec<Load>,
+    pub loads: Vec<Load>,
     /// Placement of users without an entry that would change: who comes anew, or back after it has
     /// expired. `users` counts the active ones among them.
-    pub(super) placement: Vec<Flow>,
+    pub placement: Vec<Flow>,
     /// Active users that a flush of all backends would move after the change. To nowhere: they would
     /// be kicked and forgotten.
-    pub(super) flush: Vec<Flow>,
+    pub flush: Vec<Flow>,
     /// Of those, how many a flush would move today, without the change.
-    pub(super) flush_today: u64,
+    pub flush_today: u64,
     /// Active users that the change itself makes the director forget: those of a removed backend.
     /// They are not among `flush`; each goes where the ring sends it at its next login.
-    pub(super) forgotten: Vec<Flow>,
+    pub forgotten: Vec<Flow>,
 }
 
 /// Computes what changing `now` to `then` would do to `users`. Users on a backend that is in neither
@@ -188,7 +190,7 @@ pub(super) struct Plan {
 ///
 /// # Errors
 /// Too large a list.
-pub(super) fn plan(now: &[Host], then: &[Host], users: &[UserRow]) -> Result<Plan, String> {
+pub fn plan(now: &[Host], then: &[Host], users: &[UserRow]) -> Result<Plan, String> {
     let (before, after) = (Rings::new(now)?, Rings::new(then)?);
     let tags: BTreeMap<IpAddr, &[u8]> = now.iter().map(|it| (it.ip, it.tag.as_slice())).collect();
     let stays = |ip: IpAddr| then.iter().any(|host| host.ip == ip);

@@ -1,0 +1,164 @@
+//! What an endpoint is given, and what it gives back.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::App;
+use super::director::Session;
+use crate::core::ip_text::parse_lenient;
+use crate::http::problem::{MEDIA_TYPE, Problem};
+use crate::http::tokens::Role;
+
+/// Items of a list when nothing is said.
+const LIMIT_DEFAULT: usize = 100;
+/// Most items of a list.
+const LIMIT_MAX: usize = 1000;
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// What it may do.
+    pub(super) role: Role,
+    /// For the log: the token's name, and where it comes from.
+    pub(super) text: String,
+}
+
+/// One request.
+pub(super) struct Call {
+    pub(super) app: Arc<App>,
+    pub(super) caller: Caller,
+    pub(super) path: Vec<(String, String)>,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) accept: String,
+    pub(super) body: Bytes,
+}
+
+/// What is answered.
+pub(super) type Answer = Result<Response, Problem>;
+
+impl Call {
+    /// A part of the path; the router knows that it is there.
+    pub(super) fn part(&self, name: &str) -> &str {
+        let part = self.path.iter().find(|(own, _)| own == name);
+        part.map_or("", |(_, value)| value)
+    }
+
+    /// A value of the query.
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
+        let value = self.query.iter().find(|(own, _)| own == name);
+        value.map(|(_, value)| value.as_str())
+    }
+
+    /// A number of the query.
+    pub(super) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Problem> {
+        let parse = |text: &str| {
+            text.parse()
+                .map_err(|_| Problem::bad(format!("{name}: a number is needed, not '{text}'")))
+        };
+        self.query(name).map(parse).transpose()
+    }
+
+    /// A switch of the query.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.query(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(Problem::bad(format!(
+                "{name}: true or false is needed, not '{other}'"
+            ))),
+        }
+    }
+
+    /// How many items are wanted.
+    pub(super) fn limit(&self) -> Result<usize, Problem> {
+        match self.number("limit")? {
+            None => Ok(LIMIT_DEFAULT),
+            Some(limit @ 1..=LIMIT_MAX) => Ok(limit),
+            Some(_) => Err(Problem::bad(format!("limit: 1 to {LIMIT_MAX} is needed"))),
+        }
+    }
+
+    /// The address in the path.
+    pub(super) fn address(&self) -> Result<IpAddr, Problem> {
+        address(self.part("address"))
+    }
+
+    /// The user in the path.
+    pub(super) fn user(&self) -> Result<&str, Problem> {
+        match self.part("user") {
+            "" => Err(Problem::bad("the user's name is empty")),
+            user => Ok(user),
+        }
+    }
+
+    /// The document that was sent; nothing at all is an empty one.
+    pub(super) fn document<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let bytes: &[u8] = match self.body.is_empty() {
+            true => b"{}",
+            false => &self.body,
+        };
+        serde_json::from_slice(bytes).map_err(|error| Problem::bad(format!("the body: {error}")))
+    }
+
+    /// Speaks with the director on behalf of the caller.
+    pub(super) async fn director(&self) -> Result<Session, Problem> {
+        self.app.line.open(&self.caller.text).await
+    }
+}
+
+/// An address of a backend or director.
+pub(super) fn address(text: &str) -> Result<IpAddr, Problem> {
+    // A number alone would be an address to Dovecot, and is never meant to be one.
+    let ip = parse_lenient(text).filter(|_| !text.bytes().all(|byte| byte.is_ascii_digit()));
+    ip.ok_or_else(|| {
+        Problem::bad(format!(
+            "'{text}' is no address: names are not looked up here"
+        ))
+    })
+}
+
+/// A document.
+pub(super) fn json(document: &impl Serialize) -> Answer {
+    json_with(StatusCode::OK, "application/json", document)
+}
+
+/// A document with another status.
+pub(super) fn json_with(
+    status: StatusCode,
+    media_type: &'static str,
+    document: &impl Serialize,
+) -> Answer {
+    let bytes = serde_json::to_vec(document)
+        .map_err(|error| Problem::director(format!("a document cannot be written: {error}")))?;
+    Ok(text(status, media_type, bytes))
+}
+
+/// A text of any media type.
+pub(super) fn text(
+    status: StatusCode,
+    media_type: &'static str,
+    body: impl Into<Body>,
+) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}
+
+/// A problem.
+pub(super) fn problem(problem: &Problem) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let document = serde_json::to_vec(problem).unwrap_or_default();
+    text(status, MEDIA_TYPE, document)
+}
