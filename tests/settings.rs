@@ -30,6 +30,8 @@ mod support {
 mod errors;
 #[path = "settings/good.rs"]
 mod good;
+#[path = "settings/health.rs"]
+mod health;
 #[path = "settings/importing.rs"]
 mod importing;
 #[path = "settings/total.rs"]

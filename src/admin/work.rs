@@ -42,6 +42,10 @@ pub enum Work {
     },
     /// HOMING-DRAIN-LIST.
     Drains,
+    /// HOMING-HEALTH.
+    Health,
+    /// HOMING-HEALTH-HOLD if true, else HOMING-HEALTH-RELEASE; a reply of one line is next.
+    Leave(IpAddr, bool),
     /// HOMING-SESSIONS.
     Sessions(Whose),
     /// HOMING-SESSIONS-LEFT.
@@ -64,6 +68,9 @@ impl Work {
             Command::DirectorList => return Some(Work::Directors),
             Command::UserList(host) => return Some(Work::Users(host)),
             Command::DrainList => return Some(Work::Drains),
+            Command::HealthList => return Some(Work::Health),
+            Command::HealthHold(ip) => return Some(Work::Leave(ip, true)),
+            Command::HealthRelease(ip) => return Some(Work::Leave(ip, false)),
             Command::Sessions(whose) => {
                 let whose = Whose::of(whose, |user| hash(user, context));
                 return Some(Work::Sessions(whose));

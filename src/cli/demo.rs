@@ -68,7 +68,7 @@ fn run(args: &DemoArgs) -> Result<bool, Refused> {
     let settings = settings(&place.dir);
     let report = preflight::check(&settings)?;
     signals::block().map_err(environment("signals cannot be blocked"))?;
-    let (tier, driver) = start_tier(&settings, &report.cpus)?;
+    let (tier, driver, _) = start_tier(&settings, &report.cpus)?;
     let login = listen(&tier, &settings.listeners[0])?;
     println!(
         "Homing with {} serving cores and {BACKENDS} backends; a stub auth server answers for any \
@@ -239,6 +239,8 @@ fn serve(
         learnt: Vec::new(),
         ring_listeners: Vec::new(),
         admin_listeners: vec![(fd, Gate::default())],
+        health: crate::shell::health::Config::of(settings, None),
+        health_listeners: Vec::new(),
         names: ring::names(settings),
         resolve_interval: settings.resolve_interval,
         source,

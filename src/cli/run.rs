@@ -22,10 +22,10 @@ use crate::shell::keeper::{Keeper, KeeperEvent};
 use crate::shell::preflight::{self, Exit};
 use crate::shell::ring_io::tls::Certificates;
 use crate::shell::ring_io::{Driver, Tuning};
-use crate::shell::sessions;
 use crate::shell::signals::{self, ControlSource};
 use crate::shell::sockets::{BindClass, Bound};
 use crate::shell::tier::{Tier, tunables};
+use crate::shell::{health, sessions};
 use crate::shell::{privileges, random, systemd};
 
 /// Why the director cannot run: one sentence, and the exit status.
@@ -186,25 +186,17 @@ fn start(
     let sessions = sessions::Config::of(&settings);
     // Nobody is served yet who could be placed elsewhere.
     let learnt = sessions::learn(&sessions);
-    let (tier, driver) = start_tier(&settings, &report.cpus)?;
-    let (mut ring_listeners, mut admin_listeners) = (Vec::new(), Vec::new());
-    for bound in handed {
-        match bound.kind {
-            ListenerKind::Ring => ring_listeners.push(bound.fd),
-            ListenerKind::Admin => {
-                let gate = admin::gate(&settings, &bound.place);
-                admin_listeners.push((bound.fd, gate));
-            }
-            kind => drop(tier.listen(bound.fd, kind, bound.is_fifo)),
-        }
-    }
+    let (tier, driver, health) = start_tier(&settings, &report.cpus)?;
+    let handed = hand_out_bound(handed, &settings, &tier);
     let control = Control {
         tier,
         driver,
         sessions,
         learnt,
-        ring_listeners,
-        admin_listeners,
+        ring_listeners: handed.ring,
+        admin_listeners: handed.admin,
+        health,
+        health_listeners: handed.health,
         names: ring::names(&settings),
         resolve_interval: settings.resolve_interval,
         source,
@@ -253,8 +245,9 @@ fn start_service(
     let sessions = sessions::Config::of(&settings);
     // Nobody is served yet who could be placed elsewhere.
     let learnt = sessions::learn(&sessions);
-    let (tier, driver) = start_tier(&settings, &report.cpus)?;
-    let (ring_listeners, admin_listeners) = hand_out(service.listeners, &settings, &tier);
+    let (tier, driver, mut health) = start_tier(&settings, &report.cpus)?;
+    let handed = hand_out(service.listeners, &settings, &tier);
+    health.port = handed.health_port;
     let adjust = {
         let (cores, base_dir) = (args.cores, settings.base_dir.clone());
         let client_limit = settings.client_limit;
@@ -269,8 +262,10 @@ fn start_service(
         driver,
         sessions,
         learnt,
-        ring_listeners,
-        admin_listeners,
+        ring_listeners: handed.ring,
+        admin_listeners: handed.admin,
+        health,
+        health_listeners: handed.health,
         names: ring::names(&settings),
         resolve_interval: settings.resolve_interval,
         source,
@@ -286,13 +281,36 @@ fn start_service(
         .map_err(|error| Refused::environment(error.to_string()))
 }
 
-/// Gives the master's listeners to those who accept from them; the ring's and the admin ones are returned.
-fn hand_out(
-    listeners: Vec<Inherited>,
-    settings: &Settings,
-    tier: &Tier,
-) -> (Vec<OwnedFd>, Vec<(OwnedFd, Gate)>) {
-    let (mut ring, mut admin) = (Vec::new(), Vec::new());
+/// Listeners that were handed over and that no serving core accepts from.
+#[derive(Default)]
+struct Handed {
+    ring: Vec<OwnedFd>,
+    admin: Vec<(OwnedFd, Gate)>,
+    health: Vec<OwnedFd>,
+    /// Where other directors listen, too.
+    health_port: Option<u16>,
+}
+
+/// Gives the listeners that systemd made to those who accept from them.
+fn hand_out_bound(bound: Vec<Bound>, settings: &Settings, tier: &Tier) -> Handed {
+    let mut handed = Handed::default();
+    for bound in bound {
+        match bound.kind {
+            ListenerKind::Ring => handed.ring.push(bound.fd),
+            ListenerKind::Health => handed.health.push(bound.fd),
+            ListenerKind::Admin => {
+                let gate = admin::gate(settings, &bound.place);
+                handed.admin.push((bound.fd, gate));
+            }
+            kind => drop(tier.listen(bound.fd, kind, bound.is_fifo)),
+        }
+    }
+    handed
+}
+
+/// Gives the master's listeners to those who accept from them; what is not for serving cores is returned.
+fn hand_out(listeners: Vec<Inherited>, settings: &Settings, tier: &Tier) -> Handed {
+    let mut handed = Handed::default();
     for listener in listeners {
         match listener.kind {
             ListenerKind::Http => {
@@ -301,13 +319,19 @@ fn hand_out(
             }
             ListenerKind::Admin => {
                 let gate = admin::gate(settings, &listener.place);
-                admin.push((listener.fd, gate));
+                handed.admin.push((listener.fd, gate));
             }
-            ListenerKind::Ring => ring.push(listener.fd),
+            ListenerKind::Ring => handed.ring.push(listener.fd),
+            ListenerKind::Health => {
+                if let Place::Tcp(address) = listener.place {
+                    handed.health_port = Some(address.port());
+                }
+                handed.health.push(listener.fd);
+            }
             kind => drop(tier.listen(listener.fd, kind, listener.is_fifo)),
         }
     }
-    (ring, admin)
+    handed
 }
 
 /// A socket that nobody answers would make its clients hang.
@@ -398,7 +422,10 @@ fn ring_certificates(
 }
 
 /// The director's state from the settings, and the cores that serve it.
-pub(super) fn start_tier(settings: &Settings, cpus: &[usize]) -> Result<(Tier, Driver), Refused> {
+pub(super) fn start_tier(
+    settings: &Settings,
+    cpus: &[usize],
+) -> Result<(Tier, Driver, health::Config), Refused> {
     let ring = ring::build(settings)?;
     // Read as whom a reload will read them.
     let (certificates, warnings) = ring_certificates(settings)?;
@@ -408,8 +435,9 @@ pub(super) fn start_tier(settings: &Settings, cpus: &[usize]) -> Result<(Tier, D
     let cpus = if cpus.is_empty() { &[0] } else { cpus };
     let tier = Tier::start(settings, Arc::clone(ring.snapshot()), cpus, random::seed())
         .map_err(|error| Refused::environment(error.to_string()))?;
+    let health = health::Config::of(settings, certificates.clone());
     let driver = Driver::new(ring, Arc::clone(tier.directory()), certificates);
-    Ok((tier, driver))
+    Ok((tier, driver, health))
 }
 
 /// The first half of what SIGHUP does.
@@ -462,6 +490,7 @@ fn apply(
         take_live(&mut current, new);
         Some(Tuning {
             limits: ring::limits(&current),
+            health: health::Config::of(&current, certificates.clone()),
             certificates,
             sessions: sessions::Config::of(&current),
             resolve_interval: current.resolve_interval,

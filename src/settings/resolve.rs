@@ -9,7 +9,7 @@ use super::kinds::{self, Value};
 use super::load::Sockets;
 use super::network::Network;
 use super::problem::Problems;
-use super::{FlushUri, KickService, RingTls, Settings, listener, servers, table};
+use super::{FlushUri, KickService, ListenerKind, RingTls, Settings, listener, servers, table};
 use crate::core::user_hash::Template;
 
 /// Longest lookup timeout in seconds that login processes wait for.
@@ -34,6 +34,7 @@ pub(crate) fn resolve(
     check.base_dir(&s, problems);
     let auth = [s.auth_login_path.as_path(), s.auth_userdb_path.as_path()];
     listener::check_together(&document.listeners, &s.base_dir, &auth, problems);
+    s.health_checks.clone_from(&document.health_checks);
     s.listeners = document
         .listeners
         .iter()
@@ -56,7 +57,20 @@ pub(crate) fn resolve(
         network,
         problems,
     );
+    warn_of_lonely_checks(&s, sockets, problems);
     s
+}
+
+/// Checks whose results the other directors never hear of.
+fn warn_of_lonely_checks(s: &Settings, sockets: &Sockets, problems: &mut Problems<'_>) {
+    let votes = s.listeners.iter().any(|it| it.kind == ListenerKind::Health);
+    let is_ring = s.director_servers.len() > 1;
+    let from_settings = *sockets == Sockets::FromSettings;
+    if is_ring && !s.health_checks.is_empty() && !votes && from_settings {
+        let what = "There are checks, other directors, and no [[listener]] of type health to hear of \
+                    their checks: failures are only reported";
+        problems.warning(None, "health_check", what);
+    }
 }
 
 /// Every default; no backends, no listeners.
@@ -85,6 +99,11 @@ fn simple(d: &Document) -> Settings {
         director_output_buffer_size: d.number("director_output_buffer_size"),
         director_ring_tls: None,
         director_ring_tls_required: d.yes("director_ring_tls_required"),
+        health_checks: Vec::new(),
+        health_quorum: d.uint32("health_quorum"),
+        health_floor: d.uint32("health_floor"),
+        health_slow_start: d.duration("health_slow_start"),
+        health_act: d.yes("health_act"),
         auth_master_user_separator: None,
         auth_login_path: base_dir.join(d.path("auth_login_path")),
         auth_userdb_path: base_dir.join(d.path("auth_userdb_path")),

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use glommio::timer::Timer;
-use glommio::{LocalExecutorBuilder, Placement, spawn_local};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, spawn_local};
 
 use super::admin_io::serve::{AdminThread, Configured, Gate};
 use super::dovecot_master::StatusReporter;
+use super::health::{self, Desk, HealthThread};
 use super::keeper::{Keeper, KeeperError, KeeperEvent};
 use super::names::{self, NamesThread};
 use super::readable::{readable, socket_readable};
@@ -30,6 +31,7 @@ use crate::admin::Context;
 use crate::core::ip_text::ip_text;
 use crate::core::names::Names;
 use crate::core::ring::Input;
+use crate::core::snapshot::Snapshot;
 use crate::core::users::SHARDS;
 use crate::settings::network::SystemNetwork;
 use crate::settings::{Listener, ListenerKind, Loaded, Place, Problem, place_text};
@@ -62,6 +64,10 @@ pub struct Control {
     pub ring_listeners: Vec<OwnedFd>,
     /// Admin listeners that were handed over, and who may connect to them.
     pub admin_listeners: Vec<(OwnedFd, Gate)>,
+    /// How backends are checked.
+    pub health: health::Config,
+    /// Health listeners that were handed over.
+    pub health_listeners: Vec<OwnedFd>,
     /// Host names of backends.
     pub names: Names,
     /// `resolve_interval`.
@@ -93,6 +99,7 @@ struct Shared {
     ring: RingThread,
     admin: AdminThread,
     names: NamesThread,
+    health: HealthThread,
     /// As they are after the last reload.
     sessions: Arc<ArcSwap<sessions::Config>>,
     /// Never borrowed across an await.
@@ -111,6 +118,8 @@ enum InUse {
     Ring(usize),
     /// The thread of the admin listeners, under this number.
     Admin(usize),
+    /// The thread of the health checks, under this number.
+    Health(usize),
 }
 
 /// Runs until told to stop; then everything is closed, and what was made is removed.
@@ -122,13 +131,11 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
     let replies = Arc::new(Replies::new()?);
     // Taken before the ring's thread can change it.
     let initial = control.tier.directory().snapshot();
-    let context = Context {
-        ring_port: control.driver.ring().members().me().port,
-        username_hash: Arc::clone(&initial.username_hash),
-    };
+    let context = context(&control.driver, &initial);
     let notes = Arc::clone(control.tier.directory().notes());
     let cores = Arc::clone(control.tier.cores());
     let sessions = Arc::new(ArcSwap::from_pointee(control.sessions.clone()));
+    let desk = Arc::new(Desk::new()?);
     let ring = RingThread::start(
         ring_io::serve::Setup {
             driver: control.driver,
@@ -137,6 +144,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
             notes,
             cores,
             replies: Arc::clone(&replies),
+            health: Arc::clone(&desk),
         },
         if cpus.is_empty() { &[0] } else { cpus },
     )?;
@@ -152,27 +160,31 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         context,
         ring: ring.mailbox(),
         replies,
+        health: Arc::clone(&desk),
     })?;
-    let names = NamesThread::start(names::Setup {
-        names: control.names,
-        interval: control.resolve_interval,
-        network: Arc::new(SystemNetwork),
-        directory: Arc::clone(control.tier.directory()),
-        ring: ring.mailbox(),
-    });
+    let names = start_names(
+        control.names,
+        control.resolve_interval,
+        &control.tier,
+        &ring,
+    );
+    let health = start_health(
+        control.health,
+        control.health_listeners,
+        desk,
+        &control.tier,
+        &ring,
+    )?;
     for (listener, gate) in control.admin_listeners {
         admin.listen(listener, gate);
     }
-    let executor = LocalExecutorBuilder::new(Placement::Fixed(first))
-        .name("control")
-        .io_memory(0)
-        .make()
-        .map_err(|error| StartError::Executor(error.to_string()))?;
+    let executor = executor(first)?;
     let shared = Shared {
         tier: control.tier,
         ring,
         admin,
         names,
+        health,
         sessions,
         keeper: RefCell::new(control.keeper),
         kept: control.kept,
@@ -182,6 +194,50 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
     let (source, master, reload) = (control.source, control.master, control.reload);
     executor.run(async move { look_after(shared, source, master, reload, made).await });
     Ok(())
+}
+
+fn context(driver: &Driver, initial: &Snapshot) -> Context {
+    Context {
+        ring_port: driver.ring().members().me().port,
+        username_hash: Arc::clone(&initial.username_hash),
+    }
+}
+
+fn executor(cpu: usize) -> Result<LocalExecutor, StartError> {
+    LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name("control")
+        .io_memory(0)
+        .make()
+        .map_err(|error| StartError::Executor(error.to_string()))
+}
+
+fn start_names(names: Names, interval: Duration, tier: &Tier, ring: &RingThread) -> NamesThread {
+    NamesThread::start(names::Setup {
+        names,
+        interval,
+        network: Arc::new(SystemNetwork),
+        directory: Arc::clone(tier.directory()),
+        ring: ring.mailbox(),
+    })
+}
+
+fn start_health(
+    config: health::Config,
+    listeners: Vec<OwnedFd>,
+    desk: Arc<Desk>,
+    tier: &Tier,
+    ring: &RingThread,
+) -> std::io::Result<HealthThread> {
+    let health = HealthThread::start(health::Setup {
+        config,
+        directory: Arc::clone(tier.directory()),
+        ring: ring.mailbox(),
+        desk,
+    })?;
+    for listener in listeners {
+        health.listen(listener);
+    }
+    Ok(health)
 }
 
 /// Reads the backends of the settings as they are now.
@@ -232,6 +288,8 @@ async fn look_after(
     // New logins find no socket before the ones under way are cut, and neighbours that come back
     // at once find nobody.
     shared.ring.stop_listening();
+    // Whoever ends has no say any more.
+    shared.health.leave();
     shared.admin.leave();
     if let Some(keeper) = shared.keeper.borrow_mut().take() {
         keeper.stop();
@@ -273,6 +331,7 @@ async fn take_notices(
                     let read = glommio::executor().spawn_blocking(move || read()).await;
                     if let Some(tuning) = (reload.apply)(read, &shared.tier) {
                         shared.names.tune(tuning.resolve_interval);
+                        shared.health.tune(tuning.health.clone());
                         shared.sessions.store(Arc::new(tuning.sessions.clone()));
                         shared.ring.tune(tuning);
                     }
@@ -359,6 +418,7 @@ impl Shared {
                     Some(InUse::Cores(old)) => self.tier.unlisten(&old),
                     Some(InUse::Ring(old)) => self.ring.unlisten(old),
                     Some(InUse::Admin(old)) => self.admin.unlisten(old),
+                    Some(InUse::Health(old)) => self.health.unlisten(old),
                     None => {}
                 }
             }
@@ -374,6 +434,7 @@ impl Shared {
                 let gate = Gate(listener.allow.clone());
                 Some(InUse::Admin(self.admin.listen(fd, gate)))
             }
+            ListenerKind::Health => Some(InUse::Health(self.health.listen(fd))),
             kind => self.tier.listen(fd, kind, is_fifo).map(InUse::Cores),
         }
     }

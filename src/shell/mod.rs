@@ -9,6 +9,7 @@ pub mod directory;
 pub mod dovecot_log;
 pub mod dovecot_master;
 pub mod epoll;
+pub mod health;
 pub mod io;
 pub mod keeper;
 mod log_limit;

@@ -6,6 +6,7 @@
 //! | `hosts`, `users`, `ring` | the commands of `doveadm director` |
 //! | `sessions` | how many sessions an order has ended |
 //! | `drain` | a backend is emptied gradually |
+//! | `health` | what checks of backends say |
 //! | `names` | which user names there are |
 //! | `dump`, `restore` | the backends as a file: format and differences without I/O; the commands |
 //! | `plan`, `plan_command` | what a change would move: computed without I/O; the command |
@@ -16,6 +17,7 @@ mod client;
 mod drain;
 mod dump;
 mod failure;
+mod health;
 mod hosts;
 mod names;
 mod output;
@@ -54,6 +56,7 @@ pub(super) fn run(command: &OperatorCommand) -> ExitCode {
         OperatorCommand::Move(args) => users::move_user(args),
         OperatorCommand::Kick(args) => users::kick(args),
         OperatorCommand::Drain(args) => drain::run(args),
+        OperatorCommand::Health(args) => health::run(args),
         OperatorCommand::Dump(args) => restore::dump(args),
         OperatorCommand::Restore(args) => restore::restore(args),
         OperatorCommand::Ring(args) => ring::run(args),

@@ -64,7 +64,7 @@ mod users;
 pub use drain::{DrainState, Draining, MAX_DRAINS, MAX_RATE};
 pub use event::{Deed, Event, Level};
 pub use orders::{Order, OrderError};
-pub use report::{Report, Whereabouts};
+pub use report::{Around, Report, Whereabouts};
 pub use requests::{Answer, MAX_REQUESTS, Request, RequestError, Ticket};
 
 use conn::{Conn, Conns};

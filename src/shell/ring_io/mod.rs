@@ -48,6 +48,7 @@ use serve::{Message, Replies, Reply};
 use super::clock;
 use super::cores::Cores;
 use super::epoll::{Epoll, Events, Interest, Ready};
+use super::health::Desk;
 use super::io::Read;
 use super::mailbox::Mailbox;
 use super::notes::Notes;
@@ -125,6 +126,8 @@ pub struct RingIo<M> {
     orders: Orders,
     /// Sessions whose users are to be placed before any lookup is.
     learnt: Vec<Learnt>,
+    /// Who hears of states that operators set.
+    health: Option<Arc<Desk>>,
 }
 
 impl<M: Machine> RingIo<M> {
@@ -170,6 +173,7 @@ impl<M: Machine> RingIo<M> {
             log: Log::default(),
             orders: Orders::default(),
             learnt: Vec::new(),
+            health: None,
         })
     }
 

@@ -14,12 +14,15 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::orders::Orders;
 use super::{Driver, LOST_PER_TURN, Machine, RingIo, Tuning};
-use crate::core::ring::{Answer, Draining, Input, Report, Request, Ticket, Whereabouts};
+use crate::core::ring::{
+    Answer, Around, Draining, Input, Order, Report, Request, Ticket, Whereabouts,
+};
 use crate::core::users::SHARDS;
 use crate::core::{Mono, UserHash};
 use crate::shell::clock;
 use crate::shell::cores::Cores;
 use crate::shell::epoll::Events;
+use crate::shell::health::{self, Desk};
 use crate::shell::mailbox::Mailbox;
 use crate::shell::notes::Notes;
 use crate::shell::sessions::{self, Learnt, Sessions};
@@ -77,6 +80,8 @@ pub enum Message {
     Summary(Sender<String>),
     /// Send our place among the directors by address, from 0.
     Rank(Sender<usize>),
+    /// Send where we stand.
+    Around(Sender<Around>),
     /// The process ends: say goodbye.
     Leave,
 }
@@ -95,6 +100,8 @@ pub struct Setup {
     pub cores: Arc<Cores>,
     /// Where the replies to operators go.
     pub replies: Arc<Replies>,
+    /// Who hears of states that operators set.
+    pub health: Arc<Desk>,
 }
 
 /// The thread, as seen by control. It ends when it is told to.
@@ -127,6 +134,7 @@ impl RingThread {
             let mailbox = Arc::clone(&mailbox);
             Arc::new(move |answer| mailbox.send(Message::Over(answer)))
         };
+        ring.health = Some(setup.health);
         ring.learnt = setup.learnt;
         // A director without others places them here and now, before anybody asks.
         ring.learn();
@@ -222,6 +230,7 @@ impl<M: Machine> RingIo<M> {
                 Message::StopListening => self.stop_listening(),
                 Message::Input(input) => self.handle(input),
                 Message::Request(ticket, request) => {
+                    self.note_hand(ticket, &request);
                     self.handle(Input::Request(ticket, &request));
                 }
                 Message::Report(ticket) => {
@@ -253,8 +262,25 @@ impl<M: Machine> RingIo<M> {
                     // Likewise.
                     let _ = sender.try_send(self.machine.rank());
                 }
+                Message::Around(sender) => {
+                    // Likewise.
+                    let _ = sender.try_send(self.machine.around());
+                }
                 Message::Leave => self.left = true,
             }
+        }
+    }
+
+    /// What somebody else than health sets, health leaves alone from then on: also where nothing changes by
+    /// it, or has to wait.
+    fn note_hand(&self, ticket: Ticket, request: &Request) {
+        if ticket.0 >= health::FIRST_TICKET {
+            return;
+        }
+        if let (Some(desk), Request::Order(Order::Up(ip) | Order::Down(ip))) =
+            (&self.health, request)
+        {
+            desk.send(health::Message::Hold(*ip));
         }
     }
 

@@ -17,6 +17,7 @@ impl Command<'_> {
             | Command::HostListRemoved
             | Command::DirectorList
             | Command::DrainList
+            | Command::HealthList
             | Command::SessionsLeft => {}
             Command::Sessions(of) => whose(of, out),
             Command::DirectorAdd { ip, port } | Command::DirectorRemove { ip, port } => {
@@ -27,7 +28,9 @@ impl Command<'_> {
             Command::HostUp(ip)
             | Command::HostDown(ip)
             | Command::HostRemove(ip)
-            | Command::DrainCancel(ip) => {
+            | Command::DrainCancel(ip)
+            | Command::HealthHold(ip)
+            | Command::HealthRelease(ip) => {
                 argument(ip_text(*ip).as_bytes(), out);
             }
             Command::HostFlush(host) | Command::UserList(host) => {
@@ -92,6 +95,9 @@ impl Command<'_> {
             Command::DrainBegin { .. } => "HOMING-DRAIN",
             Command::DrainCancel(_) => "HOMING-DRAIN-CANCEL",
             Command::DrainList => "HOMING-DRAIN-LIST",
+            Command::HealthList => "HOMING-HEALTH",
+            Command::HealthHold(_) => "HOMING-HEALTH-HOLD",
+            Command::HealthRelease(_) => "HOMING-HEALTH-RELEASE",
             Command::Sessions(_) => "HOMING-SESSIONS",
             Command::SessionsLeft => "HOMING-SESSIONS-LEFT",
             Command::UserList(_) => "USER-LIST",
@@ -210,6 +216,9 @@ mod tests {
             }),
             any::<IpAddr>().prop_map(Command::DrainCancel),
             Just(Command::DrainList),
+            Just(Command::HealthList),
+            any::<IpAddr>().prop_map(Command::HealthHold),
+            any::<IpAddr>().prop_map(Command::HealthRelease),
             (user(), any::<Option<IpAddr>>())
                 .prop_map(|(user, except)| Command::Sessions(Whose::User { user, except })),
             bytes().prop_map(|name| Command::Sessions(Whose::Name(name))),
