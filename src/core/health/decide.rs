@@ -17,7 +17,8 @@ use crate::core::ring::{Level, Order, Request};
 use crate::wire::health::STEPS;
 use crate::wire::ring::DirectorId;
 
-/// A mark is a few network delays old at the others before anything is ordered that it is about.
+/// The others have heard of a mark before anything is ordered that it is about: it is told at once, and this is many
+/// network delays.
 pub(super) const TELL: u64 = Mono::SECOND / 2;
 /// An order is given again if the list does not show it after this: it has waited for a synced ring for up to
 /// 30 s before it ran.

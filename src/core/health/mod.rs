@@ -130,6 +130,8 @@ pub struct Health {
     watches: BTreeMap<Probe, Watch>,
     votes: Votes,
     marks: Marks,
+    /// Counts what the others have not heard of.
+    news: u64,
     /// What was last ordered of a backend, and when.
     asked: BTreeMap<IpAddr, (Order, Mono)>,
     /// When its users were last ordered to leave.
@@ -152,6 +154,7 @@ impl Health {
             watches: BTreeMap::new(),
             votes: Votes::default(),
             marks: Marks::default(),
+            news: 0,
             asked: BTreeMap::new(),
             flushed: BTreeMap::new(),
             wishes: Vec::new(),
@@ -183,6 +186,12 @@ impl Health {
     /// Who has set which state.
     pub fn marks(&self) -> &Marks {
         &self.marks
+    }
+
+    /// Counts up with every mark that is set here and every check that says something else: the others are to hear
+    /// of it at once.
+    pub fn news(&self) -> u64 {
+        self.news
     }
 
     /// How things are, as of the last [`Health::look`].
@@ -225,6 +234,7 @@ impl Health {
         if !watch.ended(result, plan.rhythm, wall) {
             return;
         }
+        self.news += 1;
         let (ip, name) = (super::ip_text::ip_text(probe.ip), &plan.name);
         let step = match watch.state {
             State::Down => {
@@ -341,6 +351,7 @@ impl Health {
             return;
         };
         if self.marks.set(ip, mark, me, now) {
+            self.news += 1;
             self.asked.remove(&ip);
         }
     }

@@ -60,6 +60,7 @@ struct Node {
     /// Backends that its probes cannot reach.
     blind: BTreeSet<IpAddr>,
     told: BTreeMap<usize, Told>,
+    news: u64,
     alive: bool,
     /// Directors with another number are in another ring.
     ring: u8,
@@ -97,6 +98,7 @@ impl World {
             list: list.clone(),
             blind: BTreeSet::new(),
             told: BTreeMap::new(),
+            news: 0,
             alive: true,
             ring: 0,
             net: 0,
@@ -145,7 +147,11 @@ impl World {
 
     /// So many seconds pass.
     fn run(&mut self, seconds: u64) {
-        for _ in 0..seconds * Mono::SECOND / TICK {
+        self.run_ticks(seconds * Mono::SECOND / TICK);
+    }
+
+    fn run_ticks(&mut self, ticks: u64) {
+        for _ in 0..ticks {
             self.now = self.now.after(TICK);
             for at in 0..self.nodes.len() {
                 if self.nodes[at].alive {
@@ -180,7 +186,9 @@ impl World {
                 Step::Ask(request) => self.carry_out(at, request),
             }
         }
-        if now.0.is_multiple_of(Mono::SECOND) {
+        let news = self.nodes[at].health.news();
+        if now.0.is_multiple_of(Mono::SECOND) || news != self.nodes[at].news {
+            self.nodes[at].news = news;
             self.talk(at);
         }
     }
@@ -192,7 +200,7 @@ impl World {
             .iter_mut()
             .filter(|it| it.ring == ring && it.alive)
         {
-            let (ip, change): (IpAddr, Box<dyn Fn(&mut Backend)>) = match &request {
+            let (ip, change): (IpAddr, Change) = match &request {
                 Request::Order(Order::Down(ip)) => (*ip, state(true, wall)),
                 Request::Order(Order::Up(ip)) => (*ip, state(false, wall)),
                 Request::Order(Order::UpdateBackend { ip, vhosts, .. }) => {
@@ -296,7 +304,9 @@ impl World {
     }
 }
 
-fn state(down: bool, at: Wall) -> Box<dyn Fn(&mut Backend)> {
+type Change = Box<dyn Fn(&mut Backend)>;
+
+fn state(down: bool, at: Wall) -> Change {
     Box::new(move |it| {
         if it.down != down {
             (it.down, it.changed) = (down, at);

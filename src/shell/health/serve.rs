@@ -129,6 +129,8 @@ pub(super) struct Worker {
     asked: Option<Receiver<Around>>,
     next_tick: Mono,
     next_beat: Mono,
+    /// What of [`Health::news`] all were told.
+    told: u64,
     ticket: u64,
     seed: u64,
     pub now: Mono,
@@ -158,6 +160,7 @@ impl Worker {
             asked: None,
             next_tick: now,
             next_beat: now,
+            told: 0,
             ticket: FIRST_TICKET,
             seed: random::seed() | 1,
             now,
@@ -289,7 +292,9 @@ impl Worker {
         }
         self.begin_probes();
         self.tend_links();
-        if self.next_beat <= now {
+        let news = self.health.news();
+        if self.next_beat <= now || news != self.told {
+            self.told = news;
             self.next_beat = now.after(BEAT);
             self.tell_all();
         }
