@@ -30,3 +30,4 @@ pub mod sockets;
 pub mod stats;
 pub mod systemd;
 pub mod tier;
+pub mod watchdog;

@@ -144,7 +144,7 @@ impl RingThread {
             .name("ring")
             .io_memory(0)
             .spawn(move || serve(ring))
-            .map_err(|error| StartError::Executor(error.to_string()))?;
+            .map_err(StartError::from)?;
         Ok(RingThread {
             mailbox,
             listeners: Cell::new(0),
