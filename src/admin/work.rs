@@ -46,6 +46,8 @@ pub enum Work {
     Health,
     /// HOMING-HEALTH-HOLD if true, else HOMING-HEALTH-RELEASE; a reply of one line is next.
     Leave(IpAddr, bool),
+    /// HOMING-HISTOGRAMS, of one serving core or of all.
+    Histograms(Option<usize>),
     /// HOMING-SESSIONS.
     Sessions(Whose),
     /// HOMING-SESSIONS-LEFT.
@@ -71,6 +73,9 @@ impl Work {
             Command::HealthList => return Some(Work::Health),
             Command::HealthHold(ip) => return Some(Work::Leave(ip, true)),
             Command::HealthRelease(ip) => return Some(Work::Leave(ip, false)),
+            Command::Histograms(core) => {
+                return Some(Work::Histograms(core.map(|core| core as usize)));
+            }
             Command::Sessions(whose) => {
                 let whose = Whose::of(whose, |user| hash(user, context));
                 return Some(Work::Sessions(whose));

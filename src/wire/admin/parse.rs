@@ -114,6 +114,7 @@ fn parse_own<'a>(word: &[u8], rest: Option<&'a [u8]>) -> Result<Command<'a>, Adm
         b"HOMING-HEALTH" => Command::HealthList,
         b"HOMING-HEALTH-HOLD" => Command::HealthHold(args("HOMING-HEALTH-HOLD").host()?),
         b"HOMING-HEALTH-RELEASE" => Command::HealthRelease(args("HOMING-HEALTH-RELEASE").host()?),
+        b"HOMING-HISTOGRAMS" => Command::Histograms(args("HOMING-HISTOGRAMS").core()?),
         b"HOMING-SESSIONS" => Command::Sessions(args("HOMING-SESSIONS").whose()?),
         b"HOMING-SESSIONS-LEFT" => Command::SessionsLeft,
         _ => return Err(AdminError::Unknown(shown(word))),
@@ -208,6 +209,16 @@ impl<'a> Args<'a> {
         match number(&value).and_then(NonZeroU32::new) {
             Some(max) => Ok(Some(max)),
             None => Err(self.bad("number of parallel moves", &value)),
+        }
+    }
+
+    fn core(&mut self) -> Result<Option<u32>, AdminError> {
+        let Some(value) = self.next() else {
+            return Ok(None);
+        };
+        match number(&value) {
+            Some(core) => Ok(Some(core)),
+            None => Err(self.bad("number of a core", &value)),
         }
     }
 

@@ -19,6 +19,7 @@ impl Command<'_> {
             | Command::DrainList
             | Command::HealthList
             | Command::SessionsLeft => {}
+            Command::Histograms(core) => number(*core, out),
             Command::Sessions(of) => whose(of, out),
             Command::DirectorAdd { ip, port } | Command::DirectorRemove { ip, port } => {
                 argument(ip_text(*ip).as_bytes(), out);
@@ -98,6 +99,7 @@ impl Command<'_> {
             Command::HealthList => "HOMING-HEALTH",
             Command::HealthHold(_) => "HOMING-HEALTH-HOLD",
             Command::HealthRelease(_) => "HOMING-HEALTH-RELEASE",
+            Command::Histograms(_) => "HOMING-HISTOGRAMS",
             Command::Sessions(_) => "HOMING-SESSIONS",
             Command::SessionsLeft => "HOMING-SESSIONS-LEFT",
             Command::UserList(_) => "USER-LIST",
@@ -219,6 +221,7 @@ mod tests {
             Just(Command::HealthList),
             any::<IpAddr>().prop_map(Command::HealthHold),
             any::<IpAddr>().prop_map(Command::HealthRelease),
+            any::<Option<u32>>().prop_map(Command::Histograms),
             (user(), any::<Option<IpAddr>>())
                 .prop_map(|(user, except)| Command::Sessions(Whose::User { user, except })),
             bytes().prop_map(|name| Command::Sessions(Whose::Name(name))),
