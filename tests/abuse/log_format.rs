@@ -20,7 +20,7 @@ fn log_of_a_refused_login(format: &str) -> String {
     for user in ["ann", "bob"] {
         upstream.send(format!("OK\t1\tuser={user}\tproxy\n"));
         client.line();
-        client.send("AUTH\t1\tPLAIN\tservice=imap\tsession=AbC+1\tresp=x\n".to_owned());
+        client.send("AUTH\t1\tPLAIN\tservice=imap\tsession=AbC+1\tresp=x\n");
     }
     homing.stop()
 }
