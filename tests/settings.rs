@@ -39,6 +39,8 @@ mod support {
 mod errors;
 #[path = "settings/good.rs"]
 mod good;
+#[path = "settings/health.rs"]
+mod health;
 #[path = "settings/http.rs"]
 mod http;
 #[path = "settings/importing.rs"]

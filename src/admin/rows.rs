@@ -8,7 +8,9 @@ use crate::core::ring::{DrainState, Draining, Whereabouts};
 use crate::core::snapshot::{BackendView, Snapshot};
 use crate::core::users::Entry;
 use crate::core::{BackendSlot, UserHash, UserKey};
-use crate::wire::admin::{DrainRow, Fact, HostRow, LookupRow, UserRow, write_removed_host};
+use crate::wire::admin::{
+    DrainRow, Fact, HealthRow, HostRow, LookupRow, UserRow, write_removed_host,
+};
 
 /// HOST-LIST. `users`: how many are on each slot.
 pub fn write_hosts(snapshot: &Snapshot, users: &[u64], out: &mut Vec<u8>) {
@@ -44,6 +46,29 @@ pub fn write_removed_hosts(configured: &[IpAddr], snapshot: &Snapshot, out: &mut
     let known = |ip: &IpAddr| snapshot.backends.iter().flatten().any(|it| it.ip == *ip);
     for &ip in configured.iter().filter(|ip| !known(ip)) {
         write_removed_host(ip, out);
+    }
+}
+
+/// HOMING-HEALTH.
+pub fn write_health(rows: &[crate::core::health::Row], out: &mut Vec<u8>) {
+    for row in rows {
+        HealthRow {
+            ip: row.ip,
+            tag: String::from_utf8_lossy(&row.tag).into_owned(),
+            check: row.check.clone(),
+            state: row.state.word().to_owned(),
+            since: row.since.0,
+            failed: row.tally.failed,
+            good: row.tally.good,
+            quorum: row.quorum,
+            decision: row.decision.word().to_owned(),
+            reason: row.decision.to_string(),
+            by: row.set_by().to_owned(),
+            vhosts: row.vhosts,
+            weight: row.mark.weight.unwrap_or(row.vhosts),
+            error: row.error.clone().unwrap_or_default(),
+        }
+        .write(out);
     }
 }
 

@@ -42,6 +42,10 @@ pub enum Work {
     },
     /// HOMING-DRAIN-LIST.
     Drains,
+    /// HOMING-HEALTH.
+    Health,
+    /// HOMING-HEALTH-HOLD if true, else HOMING-HEALTH-RELEASE; a reply of one line is next.
+    Leave(IpAddr, bool),
     /// HOMING-HISTOGRAMS, of one serving core or of all.
     Histograms(Option<usize>),
     /// HOMING-SESSIONS.
@@ -66,6 +70,9 @@ impl Work {
             Command::DirectorList => return Some(Work::Directors),
             Command::UserList(host) => return Some(Work::Users(host)),
             Command::DrainList => return Some(Work::Drains),
+            Command::HealthList => return Some(Work::Health),
+            Command::HealthHold(ip) => return Some(Work::Leave(ip, true)),
+            Command::HealthRelease(ip) => return Some(Work::Leave(ip, false)),
             Command::Histograms(core) => {
                 return Some(Work::Histograms(core.map(|core| core as usize)));
             }

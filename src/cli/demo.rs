@@ -72,7 +72,7 @@ fn run(args: &DemoArgs) -> Result<bool, Refused> {
     let settings = settings(&place.dir);
     let report = preflight::check(&settings)?;
     signals::block().map_err(environment("signals cannot be blocked"))?;
-    let (tier, driver) = start_tier(&settings, &report.cpus, &[])?;
+    let (tier, driver, _) = start_tier(&settings, &report.cpus, &[])?;
     let login = listen(&tier, &settings.listeners[0])?;
     println!(
         "Homing with {} serving cores and {BACKENDS} backends; a stub auth server answers for any \
@@ -248,6 +248,8 @@ fn serve(
         admin_listeners: vec![(fd, Gate::default())],
         http_listeners: Vec::new(),
         http: Arc::new(ArcSwap::from_pointee(http)),
+        health: crate::shell::health::Config::of(settings, None),
+        health_listeners: Vec::new(),
         names: ring::names(settings),
         resolve_interval: settings.resolve_interval,
         source,

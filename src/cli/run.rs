@@ -24,10 +24,10 @@ use crate::shell::keeper::{Keeper, KeeperEvent};
 use crate::shell::preflight::{self, Exit};
 use crate::shell::ring_io::tls::Certificates;
 use crate::shell::ring_io::{Driver, Tuning};
-use crate::shell::sessions;
 use crate::shell::signals::{self, ControlSource};
 use crate::shell::sockets::{BindClass, Bound};
 use crate::shell::tier::{Tier, tunables};
+use crate::shell::{health, sessions};
 use crate::shell::{privileges, random, systemd};
 
 /// Why the director cannot run: one sentence, and the exit status.
@@ -195,7 +195,7 @@ fn start(
     // Nobody is served yet who could be placed elsewhere.
     let learnt = sessions::learn(&sessions);
     let kept = state::recall(&settings);
-    let (tier, driver) = start_tier(&settings, &report.cpus, &kept.backends)?;
+    let (tier, driver, health) = start_tier(&settings, &report.cpus, &kept.backends)?;
     let http = Arc::new(ArcSwap::from_pointee(http::config(&settings)?));
     let handed = handed
         .into_iter()
@@ -212,6 +212,8 @@ fn start(
         admin_listeners: handed.admin,
         http_listeners: handed.http,
         http: Arc::clone(&http),
+        health,
+        health_listeners: handed.health,
         names: ring::names(&settings),
         resolve_interval: settings.resolve_interval,
         source,
@@ -266,11 +268,12 @@ fn start_service(
     // Nobody is served yet who could be placed elsewhere.
     let learnt = sessions::learn(&sessions);
     let kept = state::recall(&settings);
-    let (tier, driver) = start_tier(&settings, &report.cpus, &kept.backends)?;
+    let (tier, driver, mut health) = start_tier(&settings, &report.cpus, &kept.backends)?;
     let http = Arc::new(ArcSwap::from_pointee(http::config(&settings)?));
     let handed = service.listeners.into_iter();
     let handed = handed.map(|it| (it.kind, it.fd, it.place, it.is_fifo));
     let handed = hand_out(handed, &settings, &tier);
+    health.port = handed.health_port;
     let adjust = {
         let (cores, base_dir) = (args.cores, settings.base_dir.clone());
         let client_limit = settings.client_limit;
@@ -291,6 +294,8 @@ fn start_service(
         admin_listeners: handed.admin,
         http_listeners: handed.http,
         http: Arc::clone(&http),
+        health,
+        health_listeners: handed.health,
         names: ring::names(&settings),
         resolve_interval: settings.resolve_interval,
         source,
@@ -312,6 +317,9 @@ struct HandedOut {
     ring: Vec<OwnedFd>,
     admin: Vec<(OwnedFd, Gate)>,
     http: Vec<(OwnedFd, Gate)>,
+    health: Vec<OwnedFd>,
+    /// Where other directors listen for votes, too.
+    health_port: Option<u16>,
 }
 
 fn hand_out(
@@ -326,6 +334,12 @@ fn hand_out(
             ListenerKind::Http => handed.http.push((fd, gate())),
             ListenerKind::Admin => handed.admin.push((fd, gate())),
             ListenerKind::Ring => handed.ring.push(fd),
+            ListenerKind::Health => {
+                if let Place::Tcp(address) = place {
+                    handed.health_port = Some(address.port());
+                }
+                handed.health.push(fd);
+            }
             kind => drop(tier.listen(fd, kind, is_fifo)),
         }
     }
@@ -408,7 +422,7 @@ pub(super) fn start_tier(
     settings: &Settings,
     cpus: &[usize],
     saved: &[SavedBackend],
-) -> Result<(Tier, Driver), Refused> {
+) -> Result<(Tier, Driver, health::Config), Refused> {
     let ring = ring::build(settings, saved)?;
     // Read as whom a reload will read them.
     let (certificates, warnings) = ring_certificates(settings)?;
@@ -418,8 +432,9 @@ pub(super) fn start_tier(
     let cpus = if cpus.is_empty() { &[0] } else { cpus };
     let tier = Tier::start(settings, Arc::clone(ring.snapshot()), cpus, random::seed())
         .map_err(|error| Refused::environment(error.to_string()))?;
+    let health = health::Config::of(settings, certificates.clone());
     let driver = Driver::new(ring, Arc::clone(tier.directory()), certificates);
-    Ok((tier, driver))
+    Ok((tier, driver, health))
 }
 
 /// The first half of what SIGHUP does.
@@ -475,6 +490,7 @@ fn apply(
         http.store(Arc::new(http_again(&current)?));
         Some(Tuning {
             limits: ring::limits(&current),
+            health: health::Config::of(&current, certificates.clone()),
             certificates,
             sessions: sessions::Config::of(&current),
             resolve_interval: current.resolve_interval,

@@ -13,6 +13,7 @@
 //! | [`members`] | the directors of a ring, in their order |
 //! | [`moves`] | how a user moves to another backend, and everybody waits until it can |
 //! | [`names`] | what becomes of backends whose host name has other addresses |
+//! | [`health`] | which backends do not work, and what is ordered then |
 //! | [`hash_ring`] | which backend a new user gets |
 //! | [`admission`] | how many new users are let in |
 //! | [`snapshot`] | what every lookup reads: backends, rings, ring state |
@@ -29,6 +30,7 @@ pub mod admission;
 pub mod backends;
 pub mod director;
 pub mod hash_ring;
+pub mod health;
 pub mod lookup;
 pub mod members;
 pub mod moves;

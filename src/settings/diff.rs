@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::listener::{kind_name, place_text};
 use super::table::{Reload, TABLE};
-use super::{Listener, MailServer, Settings};
+use super::{HealthCheck, Listener, MailServer, Settings};
 
 /// One difference between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,13 @@ pub fn diff(old: &Settings, new: &Settings) -> Vec<Change> {
             });
         }
     }
+    let change = |text| Change {
+        key: "health_check",
+        reload: Reload::Live,
+        text,
+    };
+    let checks = health_checks(&old.health_checks, &new.health_checks);
+    changes.extend(checks.into_iter().map(change));
     let change = |text| Change {
         key: "listener",
         reload: Reload::Restart,
@@ -117,6 +124,22 @@ fn mail_servers(old: &[MailServer], new: &[MailServer]) -> Vec<String> {
         gone.into_iter()
             .map(|(_, server)| format!("would remove {}", named(server))),
     );
+    lines
+}
+
+fn health_checks(old: &[HealthCheck], new: &[HealthCheck]) -> Vec<String> {
+    let find = |name: &str, list: &[HealthCheck]| list.iter().find(|it| it.name == name).cloned();
+    let mut lines = Vec::new();
+    for check in new {
+        let name = &check.name;
+        match find(name, old) {
+            None => lines.push(format!("new {name}")),
+            Some(was) if was != *check => lines.push(format!("other {name}")),
+            Some(_) => {}
+        }
+    }
+    let gone = old.iter().filter(|check| find(&check.name, new).is_none());
+    lines.extend(gone.map(|check| format!("gone {}", check.name)));
     lines
 }
 

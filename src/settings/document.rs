@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
+use super::HealthCheck;
+use super::health;
 use super::kinds::{self, Kind, Value};
 use super::listener::{self, Listed};
 use super::problem::Problems;
@@ -25,6 +27,7 @@ pub(crate) struct Document {
     lists: BTreeMap<&'static str, Vec<Item>>,
     places: BTreeMap<&'static str, usize>,
     pub(crate) listeners: Vec<Listed>,
+    pub(crate) health_checks: Vec<HealthCheck>,
 }
 
 /// Reads a text. `None` when it is not TOML; the problems say why.
@@ -43,6 +46,8 @@ pub(crate) fn read(text: &str, problems: &mut Problems<'_>) -> Option<Document> 
         let name = key.get_ref().as_ref();
         if name == "listener" {
             document.listeners = listener::read(value.get_ref(), at, problems);
+        } else if name == "health_check" {
+            document.health_checks = health::read(value.get_ref(), at, problems);
         } else if let Some(spec) = table::find(name) {
             document.places.insert(spec.name, at);
             setting(spec, value.get_ref(), value.span(), &mut document, problems);
@@ -226,7 +231,11 @@ fn unknown(name: &str, value: &DeValue<'_>, at: usize, problems: &mut Problems<'
         }
         "master_user_separator" => "auth_master_user_separator".to_owned(),
         "listeners" => "[[listener]]".to_owned(),
-        _ => nearest(name, TABLE.iter().map(|s| s.name).chain(["listener"])),
+        "health_checks" => "[[health_check]]".to_owned(),
+        _ => {
+            let tables = ["listener", "health_check"];
+            nearest(name, TABLE.iter().map(|s| s.name).chain(tables))
+        }
     };
     problems.error(Some(at), name, what, hint);
 }

@@ -131,6 +131,7 @@ fn kind(text: &str) -> Result<ListenerKind, String> {
         "notify" => ListenerKind::Notify,
         "ring" => ListenerKind::Ring,
         "admin" => ListenerKind::Admin,
+        "health" => ListenerKind::Health,
         "http" => ListenerKind::Http,
         _ => return Err(format!("Unknown type '{text}'")),
     })
@@ -145,6 +146,7 @@ pub fn kind_name(kind: ListenerKind) -> &'static str {
         ListenerKind::Notify => "notify",
         ListenerKind::Ring => "ring",
         ListenerKind::Admin => "admin",
+        ListenerKind::Health => "health",
         ListenerKind::Http => "http",
     }
 }
@@ -270,8 +272,9 @@ fn on_path(
     raw: Raw,
     problems: &mut Problems<'_>,
 ) -> Option<Listed> {
-    if kind == ListenerKind::Ring {
-        let what = "A ring listener needs an address: neighbours are known by theirs";
+    if matches!(kind, ListenerKind::Ring | ListenerKind::Health) {
+        let name = kind_name(kind);
+        let what = format!("A {name} listener needs an address: neighbours are known by theirs");
         problems.error(Some(at), "listener.path", what, "address = \"IP:PORT\"");
         return None;
     }
@@ -351,8 +354,9 @@ fn on_tcp(
             LISTENER_KEYS[7].accepts,
         );
     }
-    if kind == ListenerKind::Ring && allow_at.is_some() {
-        let what = "A ring listener accepts the directors of director_servers";
+    if matches!(kind, ListenerKind::Ring | ListenerKind::Health) && allow_at.is_some() {
+        let name = kind_name(kind);
+        let what = format!("A {name} listener accepts the directors of director_servers");
         problems.error(allow_at, "listener.allow", what, "nothing");
     }
     let place = Place::Tcp(address);

@@ -7,6 +7,7 @@
 //! | [`kinds`] | times, sizes, numbers: text to value |
 //! | [`load`] | a TOML file to [`Settings`], or everything that is wrong with it |
 //! | `servers`, `listener` | the two server lists; the `[[listener]]` tables |
+//! | [`health`] | the `[[health_check]]` tables |
 //! | [`diff`] | what a reload would change, and whether it can |
 //! | [`import`] | a Dovecot 2.3 configuration to a settings file |
 //!
@@ -17,6 +18,7 @@ pub mod address;
 pub mod classify;
 pub mod diff;
 mod document;
+pub mod health;
 pub mod import;
 pub mod kinds;
 mod listener;
@@ -34,11 +36,14 @@ pub use load::{Loaded, Sockets, load, load_with, parse};
 pub use problem::Problem;
 pub use table::reference;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use crate::core::health::dialogue::{Mechanism, Protocol};
 
 /// A complete, valid configuration. [`Settings::default`] has every default of the table, no
 /// backends and no listeners.
@@ -88,6 +93,16 @@ pub struct Settings {
     pub http_tls: Option<HttpTls>,
     /// HTTP listeners that others can reach must have a certificate.
     pub http_tls_required: bool,
+    /// How backends are checked; empty: they are not.
+    pub health_checks: Vec<HealthCheck>,
+    /// So many directors must agree about a backend; 0: the majority of all.
+    pub health_quorum: u32,
+    /// So many of a hundred of a tag's backends stay in service, whatever their health (0..=100).
+    pub health_floor: u32,
+    /// How long a backend that comes back takes to get its whole weight. Whole seconds.
+    pub health_slow_start: Duration,
+    /// Whether backends that fail are taken down. Else it is only told.
+    pub health_act: bool,
     /// Dovecot's run directory, absolute. Relative paths of the settings are taken from here.
     pub base_dir: PathBuf,
     /// First byte of `auth_master_user_separator`.
@@ -152,8 +167,60 @@ pub enum ListenerKind {
     Ring,
     /// `doveadm director`.
     Admin,
+    /// Other Homing directors: the health of backends.
+    Health,
     /// HTTP.
     Http,
+}
+
+/// How a check uses TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckTls {
+    /// Not.
+    No,
+    /// From the first byte on.
+    Yes,
+    /// After STARTTLS, or STLS.
+    StartTls,
+}
+
+/// How backends are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Its name in logs and tables.
+    pub name: String,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// At which port.
+    pub port: u16,
+    /// With TLS.
+    pub tls: CheckTls,
+    /// The certificate must be right.
+    pub tls_verify: bool,
+    /// Authorities that it must come from.
+    pub tls_ca: Option<PathBuf>,
+    /// The name that it must have; `None`: the backend's host name, or its address.
+    pub tls_name: Option<String>,
+    /// Whom to log in.
+    pub user: Option<String>,
+    /// Where the password is; there if `user` is.
+    pub password_file: Option<PathBuf>,
+    /// How to log in.
+    pub mechanism: Mechanism,
+    /// From one probe to the next. Whole seconds, at least 1.
+    pub interval: Duration,
+    /// How long a probe may take. Whole seconds, at least 1, at most `interval`.
+    pub timeout: Duration,
+    /// Successes in a row that make a bad backend good (1..).
+    pub rise: u32,
+    /// Failures in a row that make a backend bad (1..).
+    pub fall: u32,
+    /// Only backends of this tag.
+    pub tag: Option<String>,
+    /// Only these backends; empty: all.
+    pub backends: BTreeSet<IpAddr>,
+    /// Where probes come from; `None`: the system chooses.
+    pub source: Option<IpAddr>,
 }
 
 /// Where a listener is.

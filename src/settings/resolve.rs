@@ -44,6 +44,7 @@ pub(crate) fn resolve(
     let (user, group) = (document.place("user"), document.place("group"));
     listener::check_user("user", s.user.as_deref(), user, network, problems);
     listener::check_group("group", s.group.as_deref(), group, network, problems);
+    s.health_checks.clone_from(&document.health_checks);
     s.listeners = document
         .listeners
         .iter()
@@ -66,7 +67,20 @@ pub(crate) fn resolve(
         network,
         problems,
     );
+    warn_of_lonely_checks(&s, sockets, problems);
     s
+}
+
+/// Checks whose results the other directors never hear of.
+fn warn_of_lonely_checks(s: &Settings, sockets: &Sockets, problems: &mut Problems<'_>) {
+    let votes = s.listeners.iter().any(|it| it.kind == ListenerKind::Health);
+    let is_ring = s.director_servers.len() > 1;
+    let from_settings = *sockets == Sockets::FromSettings;
+    if is_ring && !s.health_checks.is_empty() && !votes && from_settings {
+        let what = "There are checks, other directors, and no [[listener]] of type health to hear of \
+                    their checks: failures are only reported";
+        problems.warning(None, "health_check", what);
+    }
 }
 
 /// Every default; no backends, no listeners.
@@ -98,6 +112,11 @@ fn simple(d: &Document) -> Settings {
         http_tokens: Some(d.path("http_tokens")).filter(|path| set(path)),
         http_tls: None,
         http_tls_required: d.yes("http_tls_required"),
+        health_checks: Vec::new(),
+        health_quorum: d.uint32("health_quorum"),
+        health_floor: d.uint32("health_floor"),
+        health_slow_start: d.duration("health_slow_start"),
+        health_act: d.yes("health_act"),
         auth_master_user_separator: None,
         auth_login_path: base_dir.join(d.path("auth_login_path")),
         auth_userdb_path: base_dir.join(d.path("auth_userdb_path")),

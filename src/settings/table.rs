@@ -246,6 +246,18 @@ pub static TABLE: &[Spec] = &[
         |s| if s.http_tls_required { "yes" } else { "no" }.to_owned(),
         "A listener of type http on an address that other machines can reach needs http_tls_cert. no: tokens \
          may cross the network in clear text, and whoever reads them there can use them."),
+    row("health_quorum", Uint, "0", Live, |s| s.health_quorum.to_string(),
+        "So many directors must agree that a backend has failed, or is good again. 0: the majority of all \
+         directors of the ring, reachable or not.").range(0, 1024),
+    row("health_floor", Uint, "50", Live, |s| s.health_floor.to_string(),
+        "So many of a hundred of each tag's backends stay in service, whatever their health; at least one. \
+         Backends that an operator has taken out do not count.").range(0, 100),
+    row("health_slow_start", Time, "1 min", Live, |s| seconds(s.health_slow_start),
+        "How long a backend that comes back takes to get its whole weight, in five steps. 0: at once.")
+        .range(0, 86_400),
+    row("health_act", Bool, "yes", Live, |s| if s.health_act { "yes" } else { "no" }.to_owned(),
+        "Whether backends that fail their checks are taken down. no: it is only told in the log and by \
+         homing health."),
     row("base_dir", AbsolutePath, "/run/dovecot", Restart, |s| path(&s.base_dir),
         "Dovecot's run directory."),
     row("auth_login_path", PathKind, "auth-login", Live, |s| path(&s.auth_login_path),
@@ -313,7 +325,7 @@ const fn key(name: &'static str, accepts: &'static str, about: &'static str) -> 
 pub static LISTENER_KEYS: &[ListenerKey] = &[
     key(
         "type",
-        "login, userdb, authreply, notify, ring, admin or http",
+        "login, userdb, authreply, notify, ring, admin, health or http",
         "What it speaks. Required.",
     ),
     key(
@@ -353,6 +365,95 @@ pub static LISTENER_KEYS: &[ListenerKey] = &[
     ),
 ];
 
+/// Every key of a `[[health_check]]` table. A change takes effect at a reload.
+pub static HEALTH_KEYS: &[ListenerKey] = &[
+    key(
+        "name",
+        "a word",
+        "Its name in logs and tables. Default: protocol and port, e.g. imap-143.",
+    ),
+    key(
+        "protocol",
+        "tcp, imap, pop3 or lmtp",
+        "What is spoken: tcp only connects, the others want a greeting and an answer. Required.",
+    ),
+    key(
+        "port",
+        "1 to 65535",
+        "Default: the protocol's, with tls = \"yes\" that of the protocol over TLS. Required for tcp.",
+    ),
+    key(
+        "tls",
+        "no, yes or starttls",
+        "TLS not at all, from the first byte on, or after STARTTLS. Default no.",
+    ),
+    key(
+        "tls_verify",
+        "true or false",
+        "A wrong certificate is a failure. Default true.",
+    ),
+    key(
+        "tls_ca",
+        "an absolute path",
+        "PEM file with the authorities of the backends' certificates. Required to verify them.",
+    ),
+    key(
+        "tls_name",
+        "a host name or an address",
+        "The name that certificates must have. Default: the backend's host name, or its address.",
+    ),
+    key(
+        "user",
+        "a user name",
+        "Whom to log in. Only imap and pop3, with password_file. Over imap INBOX is opened as well.",
+    ),
+    key(
+        "password_file",
+        "an absolute path",
+        "File whose first line is the password. The user of the process must be able to read it.",
+    ),
+    key(
+        "mechanism",
+        "plain or login",
+        "AUTH PLAIN, or the protocol's own login command. Default plain.",
+    ),
+    key(
+        "interval",
+        "a time of 1 s to 1 hour",
+        "From one probe of a backend to the next, a tenth more or less. Default 10 s.",
+    ),
+    key(
+        "timeout",
+        "a time of 1 s to interval",
+        "How long a probe may take. Default 5 s, or interval if that is less.",
+    ),
+    key(
+        "rise",
+        "1 to 100",
+        "Successes in a row that make a backend good that was bad. Default 2.",
+    ),
+    key(
+        "fall",
+        "1 to 100",
+        "Failures in a row that make a backend bad. Default 3.",
+    ),
+    key(
+        "tag",
+        "a director tag, or \"\" for none",
+        "Only backends of this tag. Default: all.",
+    ),
+    key(
+        "backends",
+        "addresses, as an array or separated by blanks",
+        "Only these backends. Default: all.",
+    ),
+    key(
+        "source",
+        "an address of this machine",
+        "Where probes come from. Default: the system chooses.",
+    ),
+];
+
 /// The settings reference, as Markdown.
 pub fn reference() -> String {
     let mut out = String::from(
@@ -381,8 +482,17 @@ pub fn reference() -> String {
         "\n## Listeners\n\nEach `[[listener]]` table is one socket. A change needs a restart.\n\n\
          | key | accepted | what it governs |\n|---|---|---|\n",
     );
-    for k in LISTENER_KEYS {
+    keys(LISTENER_KEYS, &mut out);
+    out.push_str(
+        "\n## Health checks\n\nEach `[[health_check]]` table is one check of backends. A change takes \
+         effect at a reload.\n\n| key | accepted | what it governs |\n|---|---|---|\n",
+    );
+    keys(HEALTH_KEYS, &mut out);
+    out
+}
+
+fn keys(keys: &[ListenerKey], out: &mut String) {
+    for k in keys {
         let _ = writeln!(out, "| `{}` | {} | {} |", k.name, k.accepts, k.about);
     }
-    out
 }

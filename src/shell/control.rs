@@ -16,6 +16,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, spawn_local};
 use super::admin_io::serve::{AdminThread, Configured, Gate};
 use super::chronicle::Chronicle;
 use super::dovecot_master::StatusReporter;
+use super::health::{self, Desk, HealthThread};
 use super::http_io::HttpThread;
 use super::keeper::{Keeper, KeeperError, KeeperEvent};
 use super::names::{self, NamesThread};
@@ -74,6 +75,10 @@ pub struct Control {
     pub http_listeners: Vec<(OwnedFd, Gate)>,
     /// What the HTTP interface needs of the settings; a reload puts another one in its place.
     pub http: Arc<ArcSwap<http_io::Config>>,
+    /// How backends are checked.
+    pub health: health::Config,
+    /// Health listeners that were handed over.
+    pub health_listeners: Vec<OwnedFd>,
     /// Host names of backends.
     pub names: Names,
     /// `resolve_interval`.
@@ -107,6 +112,7 @@ struct Shared {
     http: HttpThread,
     names: NamesThread,
     keep: Option<Keep>,
+    health: HealthThread,
     /// As they are after the last reload.
     sessions: Arc<ArcSwap<sessions::Config>>,
     /// Never borrowed across an await.
@@ -127,6 +133,8 @@ enum InUse {
     Admin(usize),
     /// The thread of the HTTP listeners, under this number.
     Http(usize),
+    /// The thread of the health checks, under this number.
+    Health(usize),
 }
 
 /// Runs until told to stop; then everything is closed, and what was made is removed.
@@ -140,6 +148,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
     let initial = control.tier.directory().snapshot();
     let context = context(&control.driver, &initial);
     let sessions = Arc::new(ArcSwap::from_pointee(control.sessions.clone()));
+    let desk = Arc::new(Desk::new()?);
     let ring = RingThread::start(
         ring_io::serve::Setup {
             driver: control.driver,
@@ -150,6 +159,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
             cores: Arc::clone(control.tier.cores()),
             replies: Arc::clone(&replies),
             chronicle: Arc::clone(&chronicle),
+            health: Arc::clone(&desk),
         },
         if cpus.is_empty() { &[0] } else { cpus },
     )?;
@@ -166,14 +176,21 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         context,
         ring: ring.mailbox(),
         replies,
+        health: Arc::clone(&desk),
     })?;
-    let names = NamesThread::start(names::Setup {
-        names: control.names,
-        interval: control.resolve_interval,
-        network: Arc::new(SystemNetwork),
-        directory: Arc::clone(control.tier.directory()),
-        ring: ring.mailbox(),
-    });
+    let names = start_names(
+        control.names,
+        control.resolve_interval,
+        &control.tier,
+        &ring,
+    );
+    let health = start_health(
+        control.health,
+        control.health_listeners,
+        desk,
+        &control.tier,
+        &ring,
+    )?;
     let keep = Keep::start(control.state, control.tier.directory());
     for (listener, gate) in control.admin_listeners {
         admin.listen(listener, gate);
@@ -196,6 +213,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         http,
         names,
         keep,
+        health,
         sessions,
         keeper: RefCell::new(control.keeper),
         kept: control.kept,
@@ -220,6 +238,35 @@ fn executor(cpu: usize) -> Result<LocalExecutor, StartError> {
         .io_memory(0)
         .make()
         .map_err(StartError::from)
+}
+
+fn start_names(names: Names, interval: Duration, tier: &Tier, ring: &RingThread) -> NamesThread {
+    NamesThread::start(names::Setup {
+        names,
+        interval,
+        network: Arc::new(SystemNetwork),
+        directory: Arc::clone(tier.directory()),
+        ring: ring.mailbox(),
+    })
+}
+
+fn start_health(
+    config: health::Config,
+    listeners: Vec<OwnedFd>,
+    desk: Arc<Desk>,
+    tier: &Tier,
+    ring: &RingThread,
+) -> std::io::Result<HealthThread> {
+    let health = HealthThread::start(health::Setup {
+        config,
+        directory: Arc::clone(tier.directory()),
+        ring: ring.mailbox(),
+        desk,
+    })?;
+    for listener in listeners {
+        health.listen(listener);
+    }
+    Ok(health)
 }
 
 /// Reads the backends of the settings as they are now.
@@ -274,6 +321,8 @@ async fn look_after(
     // at once find nobody.
     shared.ring.stop_listening();
     shared.http.leave();
+    // Whoever ends has no say any more.
+    shared.health.leave();
     shared.admin.leave();
     if let Some(keeper) = shared.keeper.borrow_mut().take() {
         keeper.stop();
@@ -321,6 +370,7 @@ async fn take_notices(
                         if let Some(keep) = &shared.keep {
                             keep.tune(tuning.state_interval);
                         }
+                        shared.health.tune(tuning.health.clone());
                         shared.sessions.store(Arc::new(tuning.sessions.clone()));
                         shared.ring.tune(tuning);
                     }
@@ -416,6 +466,7 @@ impl Shared {
                     Some(InUse::Ring(old)) => self.ring.unlisten(old),
                     Some(InUse::Admin(old)) => self.admin.unlisten(old),
                     Some(InUse::Http(old)) => self.http.unlisten(old),
+                    Some(InUse::Health(old)) => self.health.unlisten(old),
                     None => {}
                 }
             }
@@ -435,6 +486,7 @@ impl Shared {
                 let gate = Gate(listener.allow.clone());
                 Some(InUse::Http(self.http.listen(fd, gate)))
             }
+            ListenerKind::Health => Some(InUse::Health(self.health.listen(fd))),
             kind => self.tier.listen(fd, kind, is_fifo).map(InUse::Cores),
         }
     }

@@ -346,6 +346,18 @@ impl Directory {
         sums
     }
 
+    /// Users on each of so many backend slots, as shards have counted them: some may just have expired.
+    pub fn counted_per_backend(&self, slots: usize) -> Vec<u64> {
+        let mut sums = vec![0u64; slots];
+        for shard in &self.shards {
+            let shard = shard.lock();
+            for (sum, count) in sums.iter_mut().zip(shard.users_per_backend()) {
+                *sum += u64::from(*count);
+            }
+        }
+        sums
+    }
+
     /// Bytes of memory of the user table.
     pub fn memory(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().memory()).sum()

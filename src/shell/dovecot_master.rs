@@ -258,6 +258,7 @@ pub fn kind_of(name: &str, is_fifo: bool, is_tcp: bool) -> ListenerKind {
         "authreply" => ListenerKind::Authreply,
         "ring" => ListenerKind::Ring,
         "admin" | "doveadm" => ListenerKind::Admin,
+        "health" => ListenerKind::Health,
         "notify" => ListenerKind::Notify,
         "http" => ListenerKind::Http,
         _ if is_tcp => ListenerKind::Ring,

@@ -10,6 +10,7 @@ pub mod directory;
 pub mod dovecot_log;
 pub mod dovecot_master;
 pub mod epoll;
+pub mod health;
 pub mod http_io;
 pub mod io;
 pub mod keeper;

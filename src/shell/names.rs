@@ -18,7 +18,6 @@ use super::ring_io::serve::Message;
 use crate::core::Mono;
 use crate::core::names::{Names, Seen, Step, View};
 use crate::core::ring::{Level, Order, Request, Ticket};
-use crate::core::users::SHARDS;
 use crate::settings::network::Network;
 
 /// Lookups at a time. One that hangs keeps its thread.
@@ -239,14 +238,7 @@ impl Worker {
         };
         let directory = &self.setup.directory;
         let snapshot = directory.snapshot();
-        let mut users = vec![0u64; snapshot.backends.len()];
-        for shard in 0..SHARDS {
-            directory.with_shard(shard, |shard| {
-                for (sum, count) in users.iter_mut().zip(shard.users_per_backend()) {
-                    *sum += u64::from(*count);
-                }
-            });
-        }
+        let users = directory.counted_per_backend(snapshot.backends.len());
         let backends = snapshot.backends.iter().zip(users);
         let backends = backends.filter_map(|(backend, users)| {
             let backend = backend.as_ref()?;

@@ -174,7 +174,9 @@ fn role(kind: ListenerKind) -> Option<Role> {
         ListenerKind::Userdb => Some(Role::Relay(Socket::Userdb)),
         ListenerKind::Authreply => Some(Role::Authreply(Greeting::Awaited)),
         ListenerKind::Notify => Some(Role::Notify),
-        ListenerKind::Ring | ListenerKind::Admin | ListenerKind::Http => None,
+        ListenerKind::Ring | ListenerKind::Admin | ListenerKind::Health | ListenerKind::Http => {
+            None
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod anvil;
 pub mod auth;
+pub mod health;
 pub mod ip_text;
 pub mod ipc;
 pub mod line;

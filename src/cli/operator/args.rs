@@ -44,6 +44,8 @@ pub(in crate::cli) enum OperatorCommand {
     Flush(FlushArgs),
     /// Have the users of a backend leave it gradually. It gets no new ones: its vhosts become 0.
     Drain(DrainArgs),
+    /// Show the health of the backends; or leave one alone, or to health again.
+    Health(HealthArgs),
     /// Print all backends in a form that `restore` reads.
     Dump(DumpArgs),
     /// Bring back the backends that `dump` printed.
@@ -195,6 +197,23 @@ pub(in crate::cli) struct DrainArgs {
     /// Address or host name, which stands for all of its addresses.
     #[arg(required_unless_present = "status")]
     pub(super) host: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(in crate::cli) struct HealthArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<HealthCommand>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum HealthCommand {
+    /// Keep a backend as it is, up or down, whatever its health. `up` and `down` do so as well.
+    Hold(HostArgs),
+    /// Leave a backend to health again. One that is down comes back when it is good.
+    Release(HostArgs),
 }
 
 #[derive(Args, Debug)]

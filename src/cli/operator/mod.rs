@@ -6,6 +6,7 @@
 //! | `hosts`, `users`, `ring` | the commands of `doveadm director` |
 //! | `sessions` | how many sessions an order has ended |
 //! | `drain` | a backend is emptied gradually |
+//! | `health` | what checks of backends say |
 //! | `histogram` | how long lookups took |
 //! | `names` | which user names there are |
 //! | `restore` | the commands `dump` and `restore` |
@@ -16,6 +17,7 @@ mod args;
 mod client;
 mod drain;
 mod failure;
+mod health;
 mod histogram;
 mod hosts;
 mod names;
@@ -54,6 +56,7 @@ pub(super) fn run(command: &OperatorCommand) -> ExitCode {
         OperatorCommand::Move(args) => users::move_user(args),
         OperatorCommand::Kick(args) => users::kick(args),
         OperatorCommand::Drain(args) => drain::run(args),
+        OperatorCommand::Health(args) => health::run(args),
         OperatorCommand::Dump(args) => restore::dump(args),
         OperatorCommand::Restore(args) => restore::restore(args),
         OperatorCommand::Ring(args) => ring::run(args),

@@ -67,7 +67,7 @@ pub use drain::{DrainState, Draining, MAX_DRAINS, MAX_RATE};
 pub use event::{Deed, Event, Level};
 pub use orders::{Order, OrderError};
 pub use recall::Recall;
-pub use report::{Report, Whereabouts};
+pub use report::{Around, Report, Whereabouts};
 pub use requests::{Answer, MAX_REQUESTS, Request, RequestError, Ticket};
 
 use conn::{Conn, Conns};

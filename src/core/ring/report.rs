@@ -1,6 +1,7 @@
 //! What operators are told of the ring: the rows of DIRECTOR-LIST (docs/protocol/admin.md, rows).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::conn::Conn;
 use super::{ConnId, Draining, Now, Ring, Table};
@@ -22,6 +23,23 @@ pub struct Whereabouts {
     pub moving: Option<(Moving, u64)>,
     /// The drain of its backend.
     pub drain: Option<Draining>,
+}
+
+/// Where this director stands, for the health of backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Around {
+    /// Who we are.
+    pub me: DirectorId,
+    /// All directors that are not removed, this one included.
+    pub directors: BTreeSet<DirectorId>,
+    /// Our neighbours, and whether they have said that they are Homing.
+    pub neighbours: Vec<(DirectorId, bool)>,
+    /// The ring has been complete.
+    pub handshaked: bool,
+    /// Both neighbours are there, or there are no other directors.
+    pub joined: bool,
+    /// Host names of backends.
+    pub names: BTreeMap<IpAddr, String>,
 }
 
 /// The rows, in their order.
@@ -68,6 +86,27 @@ impl Tally {
 }
 
 impl Ring {
+    /// Where this director stands.
+    pub fn around(&self) -> Around {
+        let members = self.members.iter().filter(|member| !member.removed);
+        let directors: BTreeSet<DirectorId> = members.map(|member| member.id).collect();
+        let neighbours = [self.left, self.right].into_iter().flatten();
+        let neighbours = neighbours.filter_map(|id| {
+            let conn = self.conns.get(id)?;
+            Some((conn.director?, conn.homing > 0))
+        });
+        let named = self.director.backends().iter();
+        let named = named.filter_map(|it| Some((it.ip, it.name.clone()?)));
+        Around {
+            me: self.members.me(),
+            joined: directors.len() == 1 || (self.left.is_some() && self.right.is_some()),
+            directors,
+            neighbours: neighbours.collect(),
+            handshaked: self.standing.handshaked,
+            names: named.collect(),
+        }
+    }
+
     /// The ring as it is now: whoever has not said who it is, then all directors in their order.
     pub fn report(&self, now: Now) -> Report {
         let mut strangers = Vec::new();

@@ -36,6 +36,7 @@ use super::clock;
 use super::cores::Cores;
 use super::directory::Directory;
 use super::epoll::{Epoll, Events, Interest, Ready};
+use super::health::{self, Desk};
 use super::log_limit::{LogLimit, left_out};
 use super::mailbox::Mailbox;
 use super::ring_io::{self, serve::Replies};
@@ -43,7 +44,7 @@ use crate::admin::{Context, UserList, Work, rows};
 use crate::core::ring::{Answer, Ticket, Whereabouts};
 use crate::core::snapshot::Snapshot;
 use crate::core::{Mono, UserHash};
-use crate::wire::admin::Fact;
+use crate::wire::admin::{Fact, Reply};
 
 /// Commands of one connection that are begun in a turn, before others have theirs.
 const COMMANDS_PER_TURN: usize = 64;
@@ -79,6 +80,8 @@ pub struct Setup {
     pub ring: Arc<Mailbox<ring_io::serve::Message>>,
     /// Where that replies to.
     pub replies: Arc<Replies>,
+    /// What is known of the health of backends.
+    pub health: Arc<Desk>,
 }
 
 /// All connections. For one thread.
@@ -256,6 +259,11 @@ impl AdminIo {
                     .ring
                     .send(ring_io::serve::Message::Drains(ticket));
             }
+            Work::Health => {
+                let rows = self.setup.health.rows();
+                self.list(id, |out| rows::write_health(&rows, out));
+            }
+            Work::Leave(ip, hold) => self.leave_to_health(id, ip, hold),
             Work::Hosts => {
                 let snapshot = self.setup.directory.snapshot();
                 let users = self
@@ -293,6 +301,25 @@ impl AdminIo {
                 let ticket = self.ticket(id);
                 self.jobs.list_users(ticket, host);
             }
+        }
+    }
+
+    /// A backend is left to health, or is not any more.
+    fn leave_to_health(&mut self, id: u64, ip: std::net::IpAddr, hold: bool) {
+        self.log_request(id);
+        let snapshot = self.setup.directory.snapshot();
+        let is_known = snapshot.backends.iter().flatten().any(|it| it.ip == ip);
+        if is_known {
+            self.setup.health.send(match hold {
+                true => health::Message::Hold(ip),
+                false => health::Message::Release(ip),
+            });
+        }
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.session.reply(match is_known {
+                true => Reply::Ok,
+                false => Reply::NotFound,
+            });
         }
     }
 

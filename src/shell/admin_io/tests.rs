@@ -77,6 +77,7 @@ impl Stage {
         let (settings, read) = mpsc::channel();
         let read = parking_lot::Mutex::new(read);
         let thread = AdminThread::start(Setup {
+            health: Arc::new(crate::shell::health::Desk::new().unwrap()),
             directory: Arc::clone(&directory),
             initial,
             configured: Arc::new(move || read.lock().recv_timeout(LIMIT).unwrap()),

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use super::secure::Tuning;
 use super::tls::Certificates;
 use crate::core::ring::{
-    ConnId, Draining, Input, Now, Output, Recall, Report, Ring, Standing, Table, Whereabouts,
+    Around, ConnId, Draining, Input, Now, Output, Recall, Report, Ring, Standing, Table,
+    Whereabouts,
 };
 use crate::core::snapshot::Snapshot;
 use crate::core::user_hash::cut_master_user;
@@ -54,6 +55,9 @@ pub trait Machine {
 
     /// Our place among the directors by address, from 0.
     fn rank(&self) -> usize;
+
+    /// Where we stand.
+    fn around(&self) -> Around;
 
     /// The rows of DIRECTOR-LIST.
     fn report(&self, now: Now) -> Report;
@@ -243,6 +247,10 @@ impl Machine for Driver {
 
     fn rank(&self) -> usize {
         self.ring.members().rank()
+    }
+
+    fn around(&self) -> Around {
+        self.ring.around()
     }
 
     fn report(&self, now: Now) -> Report {

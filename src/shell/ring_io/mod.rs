@@ -49,6 +49,7 @@ use super::chronicle::Chronicle;
 use super::clock;
 use super::cores::Cores;
 use super::epoll::{Epoll, Events, Interest, Ready};
+use super::health::Desk;
 use super::io::Read;
 use super::mailbox::Mailbox;
 use super::notes::Notes;
@@ -131,6 +132,8 @@ pub struct RingIo<M> {
     saved: Option<Recollection>,
     /// For metrics and the page.
     chronicle: Arc<Chronicle>,
+    /// Who hears of states that operators set.
+    health: Option<Arc<Desk>>,
 }
 
 impl<M: Machine> RingIo<M> {
@@ -178,6 +181,7 @@ impl<M: Machine> RingIo<M> {
             learnt: Vec::new(),
             saved: None,
             chronicle: Arc::default(),
+            health: None,
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::tls::{Certificates, Link, Opened};
 use super::{Machine, READ_SIZE, RingIo};
 use crate::core::ring::{ConnId, Input, Level, Limits};
-use crate::shell::sessions;
+use crate::shell::{health, sessions};
 
 /// What a reload changes for the ring.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct Tuning {
     pub resolve_interval: Duration,
     /// `state_interval`; not for the ring.
     pub state_interval: Duration,
+    /// How backends are checked; not for the ring.
+    pub health: health::Config,
 }
 
 impl<M: Machine> RingIo<M> {

@@ -14,13 +14,16 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::orders::Orders;
 use super::{Driver, LOST_PER_TURN, Machine, RingIo, Tuning};
-use crate::core::ring::{Answer, Draining, Input, Report, Request, Ticket, Whereabouts};
+use crate::core::ring::{
+    Answer, Around, Draining, Input, Order, Report, Request, Ticket, Whereabouts,
+};
 use crate::core::users::SHARDS;
 use crate::core::{Mono, UserHash};
 use crate::shell::chronicle::Chronicle;
 use crate::shell::clock;
 use crate::shell::cores::Cores;
 use crate::shell::epoll::Events;
+use crate::shell::health::{self, Desk};
 use crate::shell::mailbox::Mailbox;
 use crate::shell::notes::Notes;
 use crate::shell::sessions::{self, Learnt, Sessions};
@@ -79,6 +82,8 @@ pub enum Message {
     Summary(Sender<String>),
     /// Send our place among the directors by address, from 0.
     Rank(Sender<usize>),
+    /// Send where we stand.
+    Around(Sender<Around>),
     /// The process ends: say goodbye.
     Leave,
 }
@@ -101,6 +106,8 @@ pub struct Setup {
     pub replies: Arc<Replies>,
     /// What is counted and remembered for others.
     pub chronicle: Arc<Chronicle>,
+    /// Who hears of states that operators set.
+    pub health: Arc<Desk>,
 }
 
 /// The thread, as seen by control. It ends when it is told to.
@@ -134,6 +141,7 @@ impl RingThread {
             let mailbox = Arc::clone(&mailbox);
             Arc::new(move |answer| mailbox.send(Message::Over(answer)))
         };
+        ring.health = Some(setup.health);
         ring.learnt = setup.learnt;
         let homes = {
             let directory = Arc::clone(&directory);
@@ -236,6 +244,7 @@ impl<M: Machine> RingIo<M> {
                 Message::StopListening => self.stop_listening(),
                 Message::Input(input) => self.handle(input),
                 Message::Request(ticket, request) => {
+                    self.note_hand(ticket, &request);
                     self.handle(Input::Request(ticket, &request));
                 }
                 Message::Report(ticket) => {
@@ -267,8 +276,25 @@ impl<M: Machine> RingIo<M> {
                     // Likewise.
                     let _ = sender.try_send(self.machine.rank());
                 }
+                Message::Around(sender) => {
+                    // Likewise.
+                    let _ = sender.try_send(self.machine.around());
+                }
                 Message::Leave => self.left = true,
             }
+        }
+    }
+
+    /// What somebody else than health sets, health leaves alone from then on: also where nothing changes by
+    /// it, or has to wait.
+    fn note_hand(&self, ticket: Ticket, request: &Request) {
+        if ticket.0 >= health::FIRST_TICKET {
+            return;
+        }
+        if let (Some(desk), Request::Order(Order::Up(ip) | Order::Down(ip))) =
+            (&self.health, request)
+        {
+            desk.send(health::Message::Hold(*ip));
         }
     }
 

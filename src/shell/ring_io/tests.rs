@@ -73,6 +73,10 @@ impl Machine for Script {
         0
     }
 
+    fn around(&self) -> crate::core::ring::Around {
+        unreachable!("no health is checked here")
+    }
+
     fn handle(&mut self, input: Input<'_>, _: Now) {
         let told = match input {
             Input::Accepted { conn, source } => {

@@ -19,8 +19,8 @@ mod write;
 pub use error::AdminError;
 pub use parse::{handshake, parse};
 pub use write::{
-    ConnKind, ConnStatus, DirectorRow, DrainRow, Fact, HostRow, LookupRow, RingStatus, Traffic,
-    UserRow, write_count, write_end_of_list, write_removed_host,
+    ConnKind, ConnStatus, DirectorRow, DrainRow, Fact, HealthRow, HostRow, LookupRow, RingStatus,
+    Traffic, UserRow, write_count, write_end_of_list, write_removed_host,
 };
 
 /// Said before anything is read. poolmon compares it with exactly this.
@@ -94,6 +94,12 @@ pub enum Command<'a> {
     DrainCancel(IpAddr),
     /// Homing only: [`DrainRow`]s.
     DrainList,
+    /// Homing only: [`HealthRow`]s.
+    HealthList,
+    /// Homing only: a backend stays as it is, whatever its health.
+    HealthHold(IpAddr),
+    /// Homing only: it is left to health again.
+    HealthRelease(IpAddr),
     /// Homing only: how long lookups took at this serving core, or at all:
     /// [`histograms::HistogramRow`]s.
     Histograms(Option<u32>),
@@ -178,6 +184,9 @@ impl Command<'_> {
             | Command::HostResetUsers { .. }
             | Command::UserLookup { .. }
             | Command::DrainList
+            | Command::HealthList
+            | Command::HealthHold(_)
+            | Command::HealthRelease(_)
             | Command::Histograms(_)
             | Command::Sessions(_)
             | Command::SessionsLeft

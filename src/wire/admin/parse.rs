@@ -111,6 +111,9 @@ fn parse_own<'a>(word: &[u8], rest: Option<&'a [u8]>) -> Result<Command<'a>, Adm
         }
         b"HOMING-DRAIN-CANCEL" => Command::DrainCancel(args("HOMING-DRAIN-CANCEL").host()?),
         b"HOMING-DRAIN-LIST" => Command::DrainList,
+        b"HOMING-HEALTH" => Command::HealthList,
+        b"HOMING-HEALTH-HOLD" => Command::HealthHold(args("HOMING-HEALTH-HOLD").host()?),
+        b"HOMING-HEALTH-RELEASE" => Command::HealthRelease(args("HOMING-HEALTH-RELEASE").host()?),
         b"HOMING-HISTOGRAMS" => Command::Histograms(args("HOMING-HISTOGRAMS").core()?),
         b"HOMING-SESSIONS" => Command::Sessions(args("HOMING-SESSIONS").whose()?),
         b"HOMING-SESSIONS-LEFT" => Command::SessionsLeft,

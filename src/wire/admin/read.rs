@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 
 use super::error::shown;
-use super::{DrainRow, Fact, LookupRow, Reply, UserRow};
+use super::{DrainRow, Fact, HealthRow, LookupRow, Reply, UserRow};
 use crate::wire::ip_text::parse_lenient;
 use crate::wire::line::{fields, unescape};
 use crate::wire::ring::DirectorId;
@@ -162,6 +162,34 @@ pub fn drain(line: &[u8]) -> Result<DrainRow, Unexpected> {
         })
     };
     read().ok_or_else(|| Unexpected::new("row of HOMING-DRAIN-LIST", line))
+}
+
+/// A row of HOMING-HEALTH.
+///
+/// # Errors
+/// A field is missing or is not what it should be.
+pub fn health(line: &[u8]) -> Result<HealthRow, Unexpected> {
+    let read = || {
+        let mut fields = fields(line);
+        let u32_of = |field: &[u8]| u32::try_from(number(field)?).ok();
+        Some(HealthRow {
+            ip: ip(fields.next()?)?,
+            tag: text(fields.next()?),
+            check: text(fields.next()?),
+            state: text(fields.next()?),
+            since: number(fields.next()?)?,
+            failed: u32_of(fields.next()?)?,
+            good: u32_of(fields.next()?)?,
+            quorum: u32_of(fields.next()?)?,
+            decision: text(fields.next()?),
+            reason: text(fields.next()?),
+            by: text(fields.next()?),
+            vhosts: u32_of(fields.next()?)?,
+            weight: u32_of(fields.next()?)?,
+            error: text(fields.next()?),
+        })
+    };
+    read().ok_or_else(|| Unexpected::new("row of HOMING-HEALTH", line))
 }
 
 /// A row of DIRECTOR-LIST. What a row of its kind does not have is `None`. Times in seconds since
@@ -431,9 +459,23 @@ mod tests {
         }
 
         #[test]
+        fn health_comes_back(
+            ip: IpAddr,
+            texts in prop::array::uniform7(any::<String>()),
+            numbers: (u64, u32, u32, u32, u32, u32),
+        ) {
+            let [tag, check, state, decision, reason, by, error] = texts;
+            let (since, failed, good, quorum, vhosts, weight) = numbers;
+            let row = HealthRow {
+                ip, tag, check, state, since, failed, good, quorum, decision, reason, by, vhosts, weight, error,
+            };
+            prop_assert_eq!(health(&written(|out| row.write(out))), Ok(row));
+        }
+
+        #[test]
         fn any_line_is_read_or_refused(line: Vec<u8>) {
             let _ = (host(&line), user(&line), lookup(&line), peer(&line), removed_host(&line));
-            let _ = (drain(&line), super::facts(&line));
+            let _ = (drain(&line), health(&line), super::facts(&line));
         }
     }
 }

@@ -17,6 +17,7 @@ impl Command<'_> {
             | Command::HostListRemoved
             | Command::DirectorList
             | Command::DrainList
+            | Command::HealthList
             | Command::SessionsLeft => {}
             Command::Histograms(core) => number(*core, out),
             Command::Sessions(of) => whose(of, out),
@@ -28,7 +29,9 @@ impl Command<'_> {
             Command::HostUp(ip)
             | Command::HostDown(ip)
             | Command::HostRemove(ip)
-            | Command::DrainCancel(ip) => {
+            | Command::DrainCancel(ip)
+            | Command::HealthHold(ip)
+            | Command::HealthRelease(ip) => {
                 argument(ip_text(*ip).as_bytes(), out);
             }
             Command::HostFlush(host) | Command::UserList(host) => {
@@ -93,6 +96,9 @@ impl Command<'_> {
             Command::DrainBegin { .. } => "HOMING-DRAIN",
             Command::DrainCancel(_) => "HOMING-DRAIN-CANCEL",
             Command::DrainList => "HOMING-DRAIN-LIST",
+            Command::HealthList => "HOMING-HEALTH",
+            Command::HealthHold(_) => "HOMING-HEALTH-HOLD",
+            Command::HealthRelease(_) => "HOMING-HEALTH-RELEASE",
             Command::Histograms(_) => "HOMING-HISTOGRAMS",
             Command::Sessions(_) => "HOMING-SESSIONS",
             Command::SessionsLeft => "HOMING-SESSIONS-LEFT",
@@ -212,6 +218,9 @@ mod tests {
             }),
             any::<IpAddr>().prop_map(Command::DrainCancel),
             Just(Command::DrainList),
+            Just(Command::HealthList),
+            any::<IpAddr>().prop_map(Command::HealthHold),
+            any::<IpAddr>().prop_map(Command::HealthRelease),
             any::<Option<u32>>().prop_map(Command::Histograms),
             (user(), any::<Option<IpAddr>>())
                 .prop_map(|(user, except)| Command::Sessions(Whose::User { user, except })),

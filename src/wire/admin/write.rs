@@ -316,6 +316,59 @@ impl DrainRow {
     }
 }
 
+/// A row of HOMING-HEALTH: a check of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthRow {
+    /// The backend.
+    pub ip: IpAddr,
+    /// Its tag, empty for none.
+    pub tag: String,
+    /// Name of the check.
+    pub check: String,
+    /// `up`, `down` or `unknown`: what the check says here.
+    pub state: String,
+    /// Since when, seconds since 1970.
+    pub since: u64,
+    /// Directors that say that the backend has failed.
+    pub failed: u32,
+    /// Directors that say that it is good.
+    pub good: u32,
+    /// How many must agree.
+    pub quorum: u32,
+    /// What was decided about the backend, in one word.
+    pub decision: String,
+    /// The same in a few words.
+    pub reason: String,
+    /// Who decides about its state: `auto`, `health` or `hand`.
+    pub by: String,
+    /// Its weight in the ring.
+    pub vhosts: u32,
+    /// The weight that it is to have; another one during a slow start.
+    pub weight: u32,
+    /// Why the last probe failed; empty: it did not.
+    pub error: String,
+}
+
+impl HealthRow {
+    /// Appends the row.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let texts = |out: &mut Vec<u8>, texts: &[&str]| {
+            for text in texts {
+                out.push(b'\t');
+                escape_into(text.as_bytes(), out);
+            }
+        };
+        out.extend_from_slice(ip_text(self.ip).as_bytes());
+        texts(out, &[&self.tag, &self.check, &self.state]);
+        let (since, failed, good, quorum) = (self.since, self.failed, self.good, self.quorum);
+        add(out, format_args!("\t{since}\t{failed}\t{good}\t{quorum}"));
+        texts(out, &[&self.decision, &self.reason, &self.by]);
+        add(out, format_args!("\t{}\t{}", self.vhosts, self.weight));
+        texts(out, &[&self.error]);
+        out.push(b'\n');
+    }
+}
+
 /// A row of USER-LIST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserRow {

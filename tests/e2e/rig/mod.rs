@@ -7,14 +7,14 @@
 
 pub mod admin;
 mod client;
-mod clock;
+pub mod clock;
 pub mod config;
 mod director;
 pub mod dovecot;
 mod heartbeat;
 #[path = "../../networks/mod.rs"]
 mod networks;
-mod process;
+pub mod process;
 mod scripted_auth;
 pub mod seat;
 mod secrets;

@@ -65,6 +65,11 @@ impl Tls {
             .map_err(|error| fault::fault(&error))
     }
 
+    /// As rustls has it, for a connection that is inside TLS from its first byte on.
+    pub fn into_connection(self) -> Connection {
+        self.connection
+    }
+
     /// The other side has shown a certificate of a director at its address. A client knows so before
     /// the server has seen its own.
     pub fn is_secure(&self) -> bool {
