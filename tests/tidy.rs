@@ -156,6 +156,38 @@ fn no_test_is_ignored_and_nothing_is_left_to_do() {
     say(&faults);
 }
 
+/// The tables of traps and lessons, where each row has a test by its name.
+#[test]
+fn tests_that_the_ring_page_names_exist() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol/ring.md");
+    let page = fs::read_to_string(page).unwrap();
+    let tables = page.split_once("## Traps").expect("the traps").1;
+    let all: Vec<String> = sources()
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let mut faults = Vec::new();
+    for trap in 1..=31 {
+        if !tables.contains(&format!("| T{trap} |")) {
+            faults.push(format!("no row for trap T{trap}"));
+        }
+    }
+    for named in tables.split('`').skip(1).step_by(2) {
+        let last = named.rsplit("::").next().unwrap_or(named);
+        let (name, end) = match last.strip_suffix('…') {
+            Some(begin) => (begin, ""),
+            None => (last, "("),
+        };
+        let is_test = name.contains('_') && name.chars().all(is_word);
+        let is_there = |text: &String| text.contains(&format!("fn {name}{end}"));
+        if is_test && !all.iter().any(is_there) {
+            faults.push(format!("ring.md names {named}, which is not there"));
+        }
+    }
+    say(&faults);
+}
+
 #[test]
 fn pages_that_the_code_cites_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -100,7 +100,8 @@ impl Directory {
     }
 
     /// Replaces the snapshot; only the thread of the ring does. Lookups that began with the old one and
-    /// would create a user start again, since they check the generation under the shard lock.
+    /// would create a user start again, since they check the generation under the shard lock. Those that
+    /// have checked it are through, and their notes in the queue, when this returns.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         let generation = snapshot.generation;
         assert!(
@@ -109,6 +110,9 @@ impl Directory {
         );
         self.snapshot.store(snapshot);
         self.generation.store(generation, Ordering::Release);
+        for shard in &self.shards {
+            drop(shard.lock());
+        }
     }
 
     /// A core's view of the tunables.
@@ -150,18 +154,22 @@ impl Directory {
         snapshot: &Snapshot,
     ) -> Option<Login> {
         let mut stale = false;
-        let login = self.shards[shard_of(key.hash)]
-            .lock()
-            .login(key, wall, snapshot, || {
-                stale = self.generation.load(Ordering::Acquire) != snapshot.generation;
-                if stale {
-                    Err(Refusal::TableFull)
-                } else {
-                    self.admit(mono)
-                }
-            });
-        if login.note != Note::None {
+        let mut shard = self.shards[shard_of(key.hash)].lock();
+        let login = shard.login(key, wall, snapshot, || {
+            stale = self.generation.load(Ordering::Acquire) != snapshot.generation;
+            if stale {
+                Err(Refusal::TableFull)
+            } else {
+                self.admit(mono)
+            }
+        });
+        let noted = login.note != Note::None;
+        if noted {
+            // Under the lock: whoever gets it after the user is there finds the note too.
             self.notes.put(key);
+        }
+        drop(shard);
+        if noted {
             self.notes.rouse();
         }
         self.count(i64::from(login.created) - i64::from(login.removed));
@@ -377,6 +385,8 @@ impl Directory {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeSet;
+    use std::net::IpAddr;
     use std::path::Path;
 
     use super::*;
@@ -390,22 +400,37 @@ pub(super) mod tests {
         hash: UserHash(0x1234_5678),
     };
 
-    /// A directory for two users, with a snapshot for each director that is to be told or not.
-    fn directory() -> (Directory, [Arc<Snapshot>; 2]) {
+    fn director(backends: &[(IpAddr, &'static str)]) -> Director {
         let config = Config {
             expire_secs: 900,
             username_hash: Arc::new(Template::parse("%Lu", &|_| None).unwrap()),
             master_user_separator: None,
             hasher: ahash::RandomState::with_seed(1),
         };
-        let seed = |(last, tag)| Seed {
-            ip: [10, 0, 0, last].into(),
+        let seed = |&(ip, tag): &(IpAddr, &'static str)| Seed {
+            ip,
             name: None,
             tag,
             vhosts: 100,
         };
-        let seeds = [(1, ""), (2, "t")].map(seed);
-        let mut director = Director::new(config, seeds.into_iter()).unwrap();
+        Director::new(config, backends.iter().map(seed)).unwrap()
+    }
+
+    fn tunables(users: u64) -> Tunables {
+        let nowhere = || UnixAddress::new(Path::new("/nonexistent")).unwrap();
+        Tunables {
+            users,
+            new_per_second: 0,
+            auth_login: nowhere(),
+            auth_userdb: nowhere(),
+            lookup_timeout: 1,
+            batch_delay: 0,
+        }
+    }
+
+    /// A directory for two users, with a snapshot for each director that is to be told or not.
+    fn directory() -> (Directory, [Arc<Snapshot>; 2]) {
+        let mut director = director(&[([10, 0, 0, 1].into(), ""), ([10, 0, 0, 2].into(), "t")]);
         let snapshots = [false, true].map(|tell| {
             let standing = Standing {
                 tell,
@@ -413,45 +438,16 @@ pub(super) mod tests {
             };
             Arc::new(director.snapshot(standing))
         });
-        let nowhere = || UnixAddress::new(Path::new("/nonexistent")).unwrap();
-        let tunables = Tunables {
-            users: 2,
-            new_per_second: 0,
-            auth_login: nowhere(),
-            auth_userdb: nowhere(),
-            lookup_timeout: 1,
-            batch_delay: 0,
-        };
-        let directory = Directory::new(Arc::clone(&snapshots[0]), tunables, 1).unwrap();
+        let directory = Directory::new(Arc::clone(&snapshots[0]), tunables(2), 1).unwrap();
         (directory, snapshots)
     }
 
     /// An empty directory with room for many users, and backends 10.0.0.1 and so on.
     pub(in crate::shell) fn with_backends(count: u8) -> Directory {
-        let config = Config {
-            expire_secs: 900,
-            username_hash: Arc::new(Template::parse("%Lu", &|_| None).unwrap()),
-            master_user_separator: None,
-            hasher: ahash::RandomState::with_seed(1),
-        };
-        let seed = |last| Seed {
-            ip: [10, 0, 0, last].into(),
-            name: None,
-            tag: "",
-            vhosts: 100,
-        };
-        let mut director = Director::new(config, (1..=count).map(seed)).unwrap();
-        let nowhere = || UnixAddress::new(Path::new("/nonexistent")).unwrap();
-        let tunables = Tunables {
-            users: 1_000_000,
-            new_per_second: 0,
-            auth_login: nowhere(),
-            auth_userdb: nowhere(),
-            lookup_timeout: 1,
-            batch_delay: 0,
-        };
+        let backends: Vec<_> = (1..=count).map(|n| ([10, 0, 0, n].into(), "")).collect();
+        let mut director = director(&backends);
         let snapshot = Arc::new(director.snapshot(Standing::alone()));
-        Directory::new(snapshot, tunables, 1).unwrap()
+        Directory::new(snapshot, tunables(1_000_000), 1).unwrap()
     }
 
     fn notes(directory: &Directory) -> Vec<UserKey> {
@@ -530,5 +526,71 @@ pub(super) mod tests {
         assert_eq!(known, 2);
         assert_eq!(directory.sweep(SHARDS, Wall(NOW + 5000), &snapshot), 2);
         assert_eq!(directory.users(), 0);
+    }
+
+    /// Two backends that take users by turns: whenever a snapshot is published, whoever was placed by an
+    /// earlier one is known from a note.
+    #[test]
+    fn no_note_of_an_older_snapshot_comes_after_the_next_is_published() {
+        const TURNS: u32 = 300;
+        let both: [IpAddr; 2] = [1, 2].map(|n| [10, 0, 0, n].into());
+        let mut director = director(&both.map(|ip| (ip, "")));
+        let mut next = |turn: u32| {
+            for (n, ip) in both.iter().enumerate() {
+                let vhosts = u32::from(turn as usize % 2 == n);
+                director.change_backends().set_vhosts(*ip, vhosts).unwrap();
+            }
+            let standing = Standing {
+                tell: true,
+                ..Standing::alone()
+            };
+            Arc::new(director.snapshot(standing))
+        };
+        let directory = Directory::new(next(0), tunables(u64::MAX), 1).unwrap();
+        let end = AtomicU64::new(0);
+        let log_in = |from: u32| {
+            let mut cache = directory.cache();
+            let hashes = (from..).step_by(3).map(|n| n.wrapping_mul(0x9e37_79b1) | 1);
+            for hash in hashes.take_while(|_| end.load(Ordering::Relaxed) == 0) {
+                let key = UserKey {
+                    hash: UserHash(hash),
+                    ..USER
+                };
+                let mut login = || directory.login(key, Wall(NOW), Mono(0), cache.load());
+                while login().is_none() {}
+            }
+        };
+        let mut told = BTreeSet::new();
+        std::thread::scope(|scope| {
+            for from in 0..3 {
+                scope.spawn(move || log_in(from));
+            }
+            for turn in 1..=TURNS {
+                let snapshot = next(turn);
+                directory.publish(Arc::clone(&snapshot));
+                let notes = directory.notes();
+                notes.drain(usize::MAX, |key| {
+                    told.insert(key);
+                });
+                for shard in notes.take_lost(SHARDS) {
+                    let found = |shard: &mut Shard| told.extend(shard.entries().map(Entry::key));
+                    directory.with_shard(shard, found);
+                }
+                let takes = snapshot.choose(USER).unwrap();
+                for shard in 0..SHARDS {
+                    directory.with_shard(shard, |shard| {
+                        let older = shard.entries().filter(|entry| entry.backend() != takes);
+                        for entry in older {
+                            assert!(told.contains(&entry.key()), "turn {turn}: {entry:?}");
+                        }
+                        // Few enough to be looked through again and again.
+                        shard.sweep(Wall(NOW + 10_000), &snapshot);
+                    });
+                }
+                told.clear();
+            }
+            end.store(1, Ordering::Relaxed);
+        });
+        assert!(told.is_empty());
     }
 }

@@ -2,6 +2,8 @@
 //! found in directors in the field; each is made by the driver or on the wire, so the machine itself
 //! has no switch for them.
 
+use homing::wire::ring::DirectorId;
+
 use crate::rng::Rng;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,12 @@ pub enum Bug {
     DirectorsUntold,
     /// The end of a move is not told (2016).
     KillsUntold,
+    /// What others ask to be confirmed is not passed on (2014 in a ring of two, 2016).
+    WeakUnreturned,
+    /// SYNC does not say which backends its director has (2015).
+    HashUnsaid,
+    /// USER-KILLED overtakes USER-MOVE (2017).
+    MoveLate,
     /// Notes for which the queue has no room are gone.
     NotesForgotten,
     /// Lookups are not woken when their user may go on.
@@ -34,22 +42,29 @@ pub enum Bug {
 
 impl Bug {
     /// What becomes of the lines that a director writes.
-    pub fn rewrite(self, bytes: Vec<u8>, rng: &mut Rng) -> Vec<u8> {
+    pub fn rewrite(self, bytes: Vec<u8>, writer: DirectorId, rng: &mut Rng) -> Vec<u8> {
         let mut kept = Vec::with_capacity(bytes.len());
+        let mut late = Vec::new();
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let word = line
-                .split(|byte| b"\t\n".contains(byte))
-                .next()
-                .unwrap_or_default();
+            let word = word(line);
             if self.drops(word, rng) {
                 continue;
             }
-            if self == Bug::JoinerWins && line == b"HOST-HAND-START\t1\n" {
-                kept.extend_from_slice(b"HOST-HAND-START\t0\n");
-                continue;
+            match self {
+                Bug::JoinerWins if line == b"HOST-HAND-START\t1\n" => {
+                    kept.extend_from_slice(b"HOST-HAND-START\t0\n");
+                }
+                Bug::HashUnsaid if word == b"SYNC" => {
+                    let hash = line.iter().rposition(|byte| *byte == b'\t').unwrap_or(0);
+                    kept.extend_from_slice(&line[..hash]);
+                    kept.extend_from_slice(b"\t0\n");
+                }
+                Bug::MoveLate if word == b"USER-MOVE" => late.extend_from_slice(line),
+                Bug::WeakUnreturned if word == b"USER-WEAK" && !is_by(writer, line) => {}
+                _ => kept.extend_from_slice(line),
             }
-            kept.extend_from_slice(line);
         }
+        kept.extend_from_slice(&late);
         kept
     }
 
@@ -66,4 +81,15 @@ impl Bug {
             _ => false,
         }
     }
+}
+
+fn word(line: &[u8]) -> &[u8] {
+    let end = line.iter().position(|byte| b"\t\n".contains(byte));
+    &line[..end.unwrap_or(line.len())]
+}
+
+/// Whether a line's origin is this director.
+fn is_by(writer: DirectorId, line: &[u8]) -> bool {
+    line.split(|byte| *byte == b'\t').nth(1) == Some(writer.ip.to_string().as_bytes())
+        && line.split(|byte| *byte == b'\t').nth(2) == Some(writer.port.to_string().as_bytes())
 }

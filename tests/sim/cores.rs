@@ -18,6 +18,9 @@ use crate::world::{Event, World};
 /// `lookup_timeout`.
 pub const LOOKUP_TIMEOUT: u64 = 25 * SECOND;
 
+/// How long shards whose notes were lost are looked through at most: a few in each turn.
+const VISIT: u64 = SECOND / 5;
+
 impl World {
     /// A login asks one core of one director.
     pub fn login(&mut self, n: usize, core: usize, user: usize) {
@@ -133,7 +136,7 @@ impl World {
         let is_first = process.lost.is_empty();
         process.lost.insert(shard_of(key.hash));
         if is_first {
-            let late = self.rng.below(SECOND);
+            let late = self.rng.below(VISIT);
             self.after(late, Event::Visit(at));
         }
     }
@@ -144,8 +147,20 @@ impl World {
         };
         process.draining = false;
         let keys = Vec::from(std::mem::take(&mut process.notes));
-        if !keys.is_empty() {
-            self.feed(n, Input::Notes(&keys));
+        process.table.behind &= !process.lost.is_empty();
+        self.feed(n, Input::Notes(&keys));
+    }
+
+    /// Notes are looked at soon after a snapshot was published: SYNCs wait for that.
+    pub fn catch_up(&mut self, n: usize) {
+        let (at, delay) = (self.nodes[n].at(n), self.options.note_delay);
+        let process = self.nodes[n].process.as_mut();
+        let behind = process.filter(|process| process.table.behind && process.lost.is_empty());
+        if let Some(process) = behind
+            && !std::mem::replace(&mut process.draining, true)
+        {
+            let late = self.rng.below(delay + 1);
+            self.after(late, Event::Drain(at));
         }
     }
 
@@ -159,6 +174,7 @@ impl World {
             }
             self.feed(n, Input::NotesLost(shard));
         }
+        self.drain(n);
         // What lookups wait for may have been in a note that is lost.
         for core in 0..self.options.cores {
             self.try_waiting(n, core, None);

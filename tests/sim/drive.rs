@@ -81,6 +81,7 @@ impl World {
             }
         }
         self.tell_cores(n);
+        self.catch_up(n);
         self.set_timer(n);
         self.inspect(n);
     }
@@ -144,11 +145,6 @@ impl World {
         }
         if let Kick::Moved(key) = kick {
             self.doom_moving(Some(key.hash.0));
-            let process = self.nodes[n].process.as_ref();
-            let nowhere = process.is_some_and(|it| it.ring.snapshot().choose(key).is_none());
-            if nowhere {
-                self.excuse_nowhere(key.hash.0);
-            }
         }
         let time = self.rng.below(self.options.kick_time + 1);
         let at = self.nodes[n].at(n);

@@ -124,7 +124,7 @@ fn seeds() {
 }
 
 /// Seeds that have found something, by what was broken.
-const REGRESSIONS: [(&str, &[u64]); 7] = [
+const REGRESSIONS: [(&str, &[u64]); 10] = [
     (
         "users that were asked about were never announced again",
         &[14, 15, 22],
@@ -147,6 +147,15 @@ const REGRESSIONS: [(&str, &[u64]); 7] = [
         &[440, 1034],
     ),
     ("half a block of hosts was enough to ask", &[673]),
+    (
+        "users for whom a bulk reset found no backend had sessions elsewhere, and took 30 s each",
+        &[543, 1310, 1519],
+    ),
+    (
+        "SYNC lines overtook users that had been placed by the backends before",
+        &[1009],
+    ),
+    ("who lost a conflict in a ring of two was not told", &[1523]),
 ];
 
 #[test]

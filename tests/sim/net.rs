@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use homing::core::ring::{ConnId, Input};
 use homing::wire::ring::DirectorId;
 
+use crate::bugs::Bug;
 use crate::options::{MS, SECOND, Split};
 use crate::trace::say;
 use crate::world::{At, Event, World};
@@ -172,7 +173,7 @@ impl World {
     /// Takes bytes over from the machine.
     pub fn send(&mut self, id: LinkId, side: usize, bytes: Vec<u8>) {
         let bytes = match self.bug {
-            Some(bug) => bug.rewrite(bytes, &mut self.rng),
+            Some(bug) => self.spoil(bug, id, side, bytes),
             None => bytes,
         };
         let bytes = self.age(id, bytes);
@@ -184,6 +185,14 @@ impl World {
         self.pump(id, side);
         let moment = self.moment();
         self.after(moment, Event::Written(id, side));
+    }
+
+    fn spoil(&mut self, bug: Bug, id: LinkId, side: usize, bytes: Vec<u8>) -> Vec<u8> {
+        let Some(link) = self.links.get(&id) else {
+            return bytes;
+        };
+        let writer = self.nodes[link.ends[side].at.node].id;
+        bug.rewrite(bytes, writer, &mut self.rng)
     }
 
     /// Towards a member that speaks an older version, and from it, both sides say that version: then
@@ -322,7 +331,6 @@ impl World {
             at.node,
             bytes.escape_ascii()
         );
-        self.drain(at.node);
         self.feed(at.node, Input::Received(conn, bytes));
         self.pump(id, from);
         self.after(0, Event::Written(id, from));

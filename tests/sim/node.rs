@@ -80,6 +80,8 @@ pub struct SimTable {
     pub snapshot: Arc<Snapshot>,
     /// A snapshot was published that the cores have not been told of.
     pub fresh: bool,
+    /// Since then not all notes were told that may be older.
+    pub behind: bool,
     pub touched: Vec<usize>,
     pub users: u64,
     pub limit: u64,
@@ -129,7 +131,12 @@ impl Table for SimTable {
         }
         self.snapshot = Arc::clone(snapshot);
         self.fresh = true;
+        self.behind = true;
         self.check_slots();
+    }
+
+    fn is_told(&self) -> bool {
+        !self.behind
     }
 
     fn with<R>(&mut self, shard: usize, action: impl FnOnce(&mut Shard) -> R) -> R {
@@ -234,6 +241,7 @@ impl Process {
                 shards: (0..SHARDS).map(|_| Shard::new(0x9e37_79b1)).collect(),
                 snapshot: Arc::clone(&snapshot),
                 fresh: false,
+                behind: false,
                 touched: Vec::new(),
                 users: 0,
                 limit: options.user_limit,

@@ -229,12 +229,6 @@ impl World {
         }
     }
 
-    /// A bulk reset that finds no backend for a user ends its sessions here, and has no line that would tell
-    /// others to do so; all forget it.
-    pub fn excuse_nowhere(&mut self, hash: u32) {
-        self.excuse(hash, FORCED);
-    }
-
     fn excuse(&mut self, hash: u32, time: u64) {
         let until = self.forced_users.entry(hash).or_default();
         *until = (*until).max(self.now + time);

@@ -233,6 +233,14 @@ impl Members {
         }
     }
 
+    /// What orders of others have done here is gone: their numbers are not known any more.
+    pub fn forget_orders(&mut self) {
+        let me = self.me;
+        for member in self.list.iter_mut().filter(|member| member.id != me) {
+            member.last_seq = 0;
+        }
+    }
+
     /// The sequence number of our next command. Others drop a number that is not above the last, so
     /// after 4 billion commands they would no longer listen; see docs/protocol/ring.md, origins.
     pub fn next_seq(&mut self) -> u32 {

@@ -106,6 +106,9 @@ pub struct Begin {
     /// It may have sessions elsewhere: they are to be ended. `false`: there is nothing to end, but
     /// the user waits for the others all the same.
     pub kick: bool,
+    /// The others know nothing of it, so they are not waited for: sessions are ended and the user goes
+    /// nowhere.
+    pub alone: bool,
 }
 
 /// What a move wants done, in this order.
@@ -194,6 +197,8 @@ struct Place {
 struct Record {
     state: State,
     ours: bool,
+    /// As in [`Begin`], unless a move of others has joined.
+    alone: bool,
     since: Mono,
     /// When time alone ends the move.
     deadline: Mono,
@@ -242,12 +247,14 @@ impl Moves {
         let place = Place::of(begin.key);
         if let Some(record) = self.records.get_mut(&place) {
             record.new = begin.new;
+            record.alone &= begin.alone;
             return false;
         }
         let deadline = after(context.now, MOVE_LIMIT);
         let record = Record {
             state: State::Killing,
             ours: begin.ours,
+            alone: begin.alone,
             since: context.now,
             deadline,
             old: begin.old,
@@ -271,7 +278,7 @@ impl Moves {
             return;
         };
         match record.state {
-            State::Killing | State::Notified if !context.has_right => {
+            State::Killing | State::Notified if !context.has_right || record.alone => {
                 record.finish(place, &mut self.deadlines, context, out);
             }
             State::Killing if !record.ours => record.state = State::WaitLeft,

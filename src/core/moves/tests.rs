@@ -55,6 +55,7 @@ fn begin(key: UserKey, ours: bool) -> Begin {
         old: Some(old()),
         new: host(2),
         kick: true,
+        alone: false,
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Conn {
     pub peer_minor: u32,
     /// Extensions of Homing that the peer knows.
     pub homing: u32,
+    /// The peer was not in a complete ring when it said VERSION.
+    pub joining: bool,
     /// TLS is about to begin: lines that are not inside are nobody's.
     pub securing: bool,
     /// Inside TLS.
@@ -85,8 +87,12 @@ pub(super) struct Conn {
     pub gives_hosts: bool,
     /// Such a block is through.
     pub gave_hosts: bool,
+    /// It has been sent our backends, so that users follow.
+    pub offered: bool,
     /// The next shard whose users it is sent; `None`: all were, or none are.
     pub cursor: Option<usize>,
+    /// It is sent our users once more, after DONE. SYNCs wait for the last of them.
+    pub again: bool,
     /// For those who look at the ring.
     pub tally: Tally,
 }
@@ -106,6 +112,7 @@ impl Conn {
             stage: Stage::Version,
             peer_minor: 0,
             homing: 0,
+            joining: false,
             securing: false,
             secure: false,
             greeted: false,
@@ -126,7 +133,9 @@ impl Conn {
             ignores_hosts: false,
             gives_hosts: false,
             gave_hosts: false,
+            offered: false,
             cursor: None,
+            again: false,
             tally: Tally::default(),
         }
     }

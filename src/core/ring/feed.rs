@@ -6,7 +6,7 @@ use super::conn::Conn;
 use super::{ConnId, Ring, Table};
 use crate::core::snapshot::Snapshot;
 use crate::core::users::{Entry, SHARDS};
-use crate::wire::ring::{Command, HandUser, HandUsers, Hash, MINOR_OPTIONS};
+use crate::wire::ring::{Command, HOMING_USERS, HandUser, HandUsers, Hash, MINOR_OPTIONS};
 
 /// Users are written until so many bytes wait; more when they are gone.
 const SLICE: usize = 128 * 1024;
@@ -21,6 +21,26 @@ impl Ring {
         }
     }
 
+    /// A director is done with telling us its users. One to the right that is joining as we are has been
+    /// told ours before, and nobody else would tell it these: all are told once more. What it waits for
+    /// to be in a complete ring is its own SYNC, which has to pass us, and comes behind them.
+    ///
+    /// Between Homing directors only; a Dovecot does not say that it is joining.
+    pub(super) fn feed_again(&mut self, left: ConnId) {
+        let handed = |conn: &Conn| conn.tally.users > 0;
+        if self.standing.handshaked || !self.conns.get(left).is_some_and(handed) {
+            return;
+        }
+        for conn in self.conns.map.values_mut() {
+            let is_joining = conn.is_dialler() && conn.joining && conn.homing >= HOMING_USERS;
+            if is_joining && conn.offered {
+                conn.again |= conn.cursor.is_none();
+                conn.cursor = Some(0);
+                self.feeding = true;
+            }
+        }
+    }
+
     fn feed_one<T: Table>(&mut self, id: ConnId, table: &mut T) {
         let now = self.now;
         let snapshot = self.fresh(table);
@@ -32,6 +52,9 @@ impl Ring {
             conn.progress = now.mono;
             if shard == SHARDS {
                 conn.cursor = None;
+                if std::mem::take(&mut conn.again) {
+                    return;
+                }
                 // An older peer cannot say whether it hashes consistently, and is never done.
                 if conn.peer_minor >= MINOR_OPTIONS {
                     self.send(id, &Command::Options);
@@ -47,6 +70,10 @@ impl Ring {
             });
             let ring = self.standing.min_version;
             if conn.homing > 0 {
+                if conn.again {
+                    // Whose place is being confirmed is told of when it is.
+                    entries.retain(|entry| !entry.is_weak());
+                }
                 write_densely(conn, &mut entries, &snapshot, ring);
             } else {
                 for entry in &entries {
@@ -96,13 +123,22 @@ fn write_densely(conn: &mut Conn, entries: &mut [Entry], snapshot: &Snapshot, ri
             let mut next = HandUsers::new(host, time);
             next.push(hash, time);
             if let Some(full) = line.replace(next) {
-                write(conn, &Command::HandUsers(full), ring);
+                write_users(conn, full, ring);
             }
         }
     }
     if let Some(last) = line {
-        write(conn, &Command::HandUsers(last), ring);
+        write_users(conn, last, ring);
     }
+}
+
+fn write_users(conn: &mut Conn, users: HandUsers<'static>, ring: u32) {
+    let command = if conn.again {
+        Command::Users(users)
+    } else {
+        Command::HandUsers(users)
+    };
+    write(conn, &command, ring);
 }
 
 fn user_of(entry: &Entry, snapshot: &Snapshot) -> Option<(Hash, IpAddr, u32)> {

@@ -10,7 +10,13 @@ use crate::wire::ring::{Command, DirectorId, Host, MINOR_TAGS, Role};
 const CLOCK_DIFFERENCE: u64 = 1;
 
 impl Ring {
-    pub(super) fn version_received(&mut self, id: ConnId, minor: u32, homing: u32, tls: bool) {
+    pub(super) fn version_received(
+        &mut self,
+        id: ConnId,
+        minor: u32,
+        homing: u32,
+        (tls, joining): (bool, bool),
+    ) {
         if !self.begins(id, tls) {
             return;
         }
@@ -24,6 +30,7 @@ impl Ring {
         };
         conn.peer_minor = minor;
         conn.homing = homing;
+        conn.joining = joining;
         let (dialler, director) = (conn.is_dialler(), conn.director);
         if let Some(director) = director {
             self.note_program(director, homing);
@@ -99,6 +106,7 @@ impl Ring {
             debug_assert!(written.is_ok());
         }
         conn.cursor = Some(0);
+        conn.offered = true;
         self.feeding = true;
     }
 
@@ -141,6 +149,9 @@ impl Ring {
         if they_handshaked && !we_handshaked {
             self.forget_recalled();
             self.drop_all_hosts();
+            // Gone with them is what orders of others have done here: a second copy is no duplicate, and
+            // may be on its way behind these hosts.
+            self.members.forget_orders();
         }
     }
 
@@ -187,10 +198,11 @@ impl Ring {
             member.reached();
         }
         match role {
-            Role::Dialler => self.assign_right(id),
+            Role::Dialler => self.assign_right(id, table),
             Role::Acceptor => {
                 // What it told of is in the table before it hears that we are done.
                 self.fresh(table);
+                self.feed_again(id);
                 self.send(id, &Command::Done);
                 if let Some(who) = who {
                     self.broadcast(&Command::Director(who), Some(who));

@@ -85,8 +85,13 @@ impl Ring {
 
     fn command<T: Table>(&mut self, id: ConnId, command: &Command<'_>, table: &mut T) {
         match command {
-            Command::Version { minor, homing, tls } => {
-                self.version_received(id, *minor, *homing, *tls);
+            Command::Version {
+                minor,
+                homing,
+                tls,
+                joining,
+            } => {
+                self.version_received(id, *minor, *homing, (*tls, *joining));
             }
             Command::Me { id: who, time } => self.me_received(id, *who, *time),
             Command::Options => {}
@@ -104,7 +109,7 @@ impl Ring {
             Command::Quit(text) => self.quit_received(id, text),
             Command::Director(named) => self.director_received(id, *named),
             Command::DirectorRemove(named) => self.removal_received(id, *named),
-            Command::Sync(sync) => self.sync_received(*sync),
+            Command::Sync(sync) => self.sync_received(*sync, table),
             Command::UserKilled(hash) => self.killed_received(UserHash(hash.get()), table),
             Command::User { .. } => unreachable!("several are followed together"),
             Command::Order(..) => unreachable!("orders come with their origin read first"),

@@ -213,6 +213,13 @@ pub trait Table {
     /// These users are looked at next: a table that is larger than the caches can begin to fetch them.
     fn fetch(&self, _users: impl Iterator<Item = UserKey> + Clone) {}
 
+    /// Whether the machine has been told of all notes that lookups left before they saw the snapshot that
+    /// was published last. Until then no SYNC goes on: it must come behind the users that were placed by
+    /// other backends than those that it is about.
+    fn is_told(&self) -> bool {
+        true
+    }
+
     /// Whether a user that others tell of may be taken in.
     ///
     /// # Errors
@@ -457,6 +464,7 @@ impl Ring {
             if self.feeding {
                 self.feed(table);
             }
+            self.release_syncs(table);
             self.cut_full();
             // A close may leave a place for somebody who waits, and that may close another.
             self.find_neighbours();

@@ -94,6 +94,7 @@ impl Ring {
             old,
             new: host,
             kick: started.kick,
+            alone: false,
         };
         self.begin_move(begin, table);
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::conn::Conn;
 use super::event::Level;
-use super::{ConnId, Event, Output, Ring, Tls};
+use super::{ConnId, Event, Output, Ring, Table, Tls};
 use crate::core::Mono;
 use crate::core::members::Unreachable;
 use crate::wire::line::Splitter;
@@ -55,6 +55,7 @@ impl Ring {
             minor: MINOR,
             homing: HOMING,
             tls: self.limits.tls != Tls::Off && !self.is_secure(id),
+            joining: !self.standing.handshaked,
         };
         self.send(id, &version);
         self.send(id, &me);
@@ -400,7 +401,7 @@ impl Ring {
     }
 
     /// DONE on a connection that was dialled.
-    pub(super) fn assign_right(&mut self, id: ConnId) {
+    pub(super) fn assign_right<T: Table>(&mut self, id: ConnId, table: &T) {
         let Some(who) = self.conns.director(id) else {
             return;
         };
@@ -417,7 +418,7 @@ impl Ring {
         }
         self.right = Some(id);
         self.say(Event::Right(who));
-        self.send_parked_syncs();
+        self.release_syncs(table);
         self.assigned(id);
     }
 

@@ -2,13 +2,14 @@
 //! number at a time (docs/protocol/ring.md, moves).
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Event, OrderError, RequestError, Ring, Table, Ticket};
+use super::{Event, Kick, OrderError, RequestError, Ring, Table, Ticket};
 use crate::core::backends::BackendError;
 use crate::core::moves::{Begin, Old};
 use crate::core::users::{Entry, SHARDS, shard_of};
-use crate::core::{Mono, UserKey};
+use crate::core::{Mono, UserHash, UserKey};
+use crate::wire::ring::{Command, Hash, Order};
 
 /// Shards that are looked through in one turn: at ten million users some 160,000 entries, a few
 /// milliseconds in which the ring has to wait.
@@ -16,6 +17,13 @@ const SHARDS_PER_TURN: usize = 16;
 
 /// Most bulk resets at a time. An operator runs one; each holds the users of a shard.
 pub(super) const MAX_RESETS: usize = 16;
+
+/// Users of a backend whose sessions are ended when it is flushed, since no other can take them: some
+/// 60 bytes for each neighbour, which are written at once. Those of more are ended when they are found.
+const MAX_STRANDED: usize = 10_000;
+
+/// What USER-KICK-HASH spares there: no backend.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// One under way.
 #[derive(Debug)]
@@ -30,8 +38,8 @@ pub(super) struct Reset {
     shard: usize,
     /// Users that were found there.
     found: Vec<UserKey>,
-    /// Some had nowhere to go.
-    stranded: bool,
+    /// Those who had nowhere to go.
+    stranded: Vec<UserHash>,
     moved: u64,
     begun: Mono,
     count: usize,
@@ -64,7 +72,7 @@ impl Ring {
             max: max.max(1),
             shard: 0,
             found: Vec::new(),
-            stranded: false,
+            stranded: Vec::new(),
             moved: 0,
             begun: self.now.mono,
             count,
@@ -153,14 +161,18 @@ impl Ring {
                 self.start_move(key, ip, own, None, table);
             }
             None => {
-                reset.stranded = true;
+                if reset.stranded.len() == MAX_STRANDED {
+                    self.kick_everywhere(key.hash);
+                } else {
+                    reset.stranded.push(key.hash);
+                }
                 self.kill_stranded(key, host, table);
             }
         }
     }
 
-    /// Ends the sessions of a user that no backend can take. The others are told nothing of it before
-    /// HOST-FLUSH.
+    /// Ends the sessions of a user that no backend can take, a bounded number of them at a time. The
+    /// others are told nothing of it before HOST-FLUSH, and have the user on its backend until then.
     fn kill_stranded<T: Table>(&mut self, key: UserKey, host: IpAddr, table: &mut T) {
         let snapshot = self.fresh(table);
         let now = self.now.wall;
@@ -185,16 +197,38 @@ impl Ring {
             }),
             new: host,
             kick: true,
+            alone: true,
         };
         self.begin_move(begin, table);
     }
 
     fn host_is_reset(&mut self, reset: &mut Reset, host: IpAddr) {
-        if std::mem::take(&mut reset.stranded) {
-            // Those whose sessions are ending are waited for by nobody: their entries go.
+        let stranded = std::mem::take(&mut reset.stranded);
+        if !stranded.is_empty() {
+            // Sessions elsewhere, and new ones here, would be left behind when the user is forgotten; and
+            // before SYNC, after which it may be placed anew.
+            self.round.frozen = true;
             let _ = self.drop_backend(host, false);
+            for hash in stranded {
+                self.kick_everywhere(hash);
+            }
+            self.thaw();
         }
         reset.hosts.pop_front();
         reset.shard = 0;
+    }
+
+    /// Ends all sessions of a user hash, at all directors.
+    fn kick_everywhere(&mut self, hash: UserHash) {
+        let Some(on_wire) = Hash::new(hash.0) else {
+            return;
+        };
+        let origin = self.own_origin();
+        let order = Order::UserKickHash {
+            hash: on_wire,
+            except: NOWHERE,
+        };
+        self.broadcast(&Command::Order(origin, order), None);
+        self.begin_kick(Kick::Hash(hash, NOWHERE));
     }
 }

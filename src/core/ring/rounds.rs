@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{ConnId, Event, Now, Ring};
+use super::{ConnId, Event, Now, Ring, Table};
 use crate::core::members::{OwnRound, OwnSync, Parked, SyncVerdict};
 use crate::core::{Mono, Wall};
 use crate::wire::ring::{Command, DirectorId, MINOR, Sync};
@@ -64,6 +64,8 @@ pub(super) struct Round {
     patience: Option<Mono>,
     /// When a repair last told our backends, and their hash.
     repaired: Option<(Mono, u32)>,
+    /// SYNCs of others wait for a right, or for what they must not overtake.
+    holds: bool,
     /// Changes of backends up to this one are over everywhere
     /// ([`crate::core::backends::Backends::changes`]).
     over: u64,
@@ -87,6 +89,7 @@ impl Round {
             further: None,
             patience: None,
             repaired: None,
+            holds: false,
             over: 0,
         }
     }
@@ -301,7 +304,9 @@ impl Ring {
         }
     }
 
-    pub(super) fn sync_received(&mut self, sync: Sync) {
+    pub(super) fn sync_received<T: Table>(&mut self, sync: Sync, table: &mut T) {
+        // Lookups go by what it is about before it goes on.
+        self.refresh(table);
         let hash = self.director.backends().hosts_hash();
         if sync.director == self.members.me() {
             return self.own_sync_received(&sync, hash);
@@ -315,11 +320,14 @@ impl Ring {
             member.agreed = self.director.backends().changes();
         }
         match verdict {
-            SyncVerdict::Forward => self.forward_sync(Sync {
-                minor: sync.minor.min(MINOR),
-                time: sync.time.or(Some(short(self.now.wall))),
-                ..sync
-            }),
+            SyncVerdict::Forward => {
+                let sync = Sync {
+                    minor: sync.minor.min(MINOR),
+                    time: sync.time.or(Some(short(self.now.wall))),
+                    ..sync
+                };
+                self.forward_sync(sync, table);
+            }
             SyncVerdict::Repair => {
                 let lately = |(at, told)| told == hash && self.now.mono.since(at) < REPAIR_PAUSE;
                 if !self.round.repaired.is_some_and(lately) {
@@ -361,38 +369,46 @@ impl Ring {
         }
     }
 
-    fn forward_sync(&mut self, sync: Sync) {
-        let Some(right) = self.right else {
-            if let Some(member) = self.members.get_mut(sync.director) {
-                member.parked = Some(Parked {
-                    seq: sync.seq,
-                    minor: sync.minor,
-                    time: sync.time.unwrap_or(0),
-                    hosts_hash: sync.hosts_hash,
-                });
-            }
-            return;
-        };
-        self.send(right, &Command::Sync(sync));
-        self.ping_neighbours();
+    /// The right, if SYNCs of others may go there.
+    fn right_for_syncs<T: Table>(&self, table: &T) -> Option<ConnId> {
+        let is_fed = |right: &ConnId| self.conns.get(*right).is_some_and(|conn| !conn.again);
+        self.right.filter(|_| table.is_told()).filter(is_fed)
     }
 
-    /// There is a right again.
-    pub(super) fn send_parked_syncs(&mut self) {
+    fn forward_sync<T: Table>(&mut self, sync: Sync, table: &T) {
+        if let Some(right) = self.right_for_syncs(table) {
+            self.send(right, &Command::Sync(sync));
+            return self.ping_neighbours();
+        }
+        self.round.holds = true;
+        if let Some(member) = self.members.get_mut(sync.director) {
+            member.parked = Some(Parked {
+                seq: sync.seq,
+                minor: sync.minor,
+                time: sync.time.unwrap_or(0),
+                hosts_hash: sync.hosts_hash,
+            });
+        }
+    }
+
+    /// What was held back goes on when it may.
+    pub(super) fn release_syncs<T: Table>(&mut self, table: &T) {
+        if !self.round.holds || self.right_for_syncs(table).is_none() {
+            return;
+        }
+        self.round.holds = false;
         let directors: Vec<DirectorId> = self.members.iter().map(|member| member.id).collect();
         for director in directors {
-            let parked = self
-                .members
-                .get_mut(director)
-                .and_then(|member| member.parked.take());
-            if let Some(parked) = parked {
-                self.forward_sync(Sync {
+            let member = self.members.get_mut(director);
+            if let Some(parked) = member.and_then(|member| member.parked.take()) {
+                let sync = Sync {
                     director,
                     seq: parked.seq,
                     minor: parked.minor,
                     time: Some(parked.time),
                     hosts_hash: parked.hosts_hash,
-                });
+                };
+                self.forward_sync(sync, table);
             }
         }
     }

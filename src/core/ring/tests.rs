@@ -27,12 +27,18 @@ const START: u64 = 1_790_000_000;
 pub(super) struct Users {
     shards: Vec<Shard>,
     pub(super) published: u64,
+    /// Notes are to come that are older than what was published.
+    pub(super) behind: bool,
 }
 
 impl Table for Users {
     fn publish(&mut self, snapshot: &Arc<Snapshot>) {
         assert!(snapshot.generation > self.published, "S6");
         self.published = snapshot.generation;
+    }
+
+    fn is_told(&self) -> bool {
+        !self.behind
     }
 
     fn with<R>(&mut self, shard: usize, action: impl FnOnce(&mut Shard) -> R) -> R {
@@ -127,6 +133,7 @@ impl World {
                 users: Users {
                     shards: (0..SHARDS).map(|_| Shard::new(1)).collect(),
                     published: 1,
+                    behind: false,
                 },
                 ends: BTreeMap::new(),
                 up: false,
@@ -158,6 +165,7 @@ impl World {
         self.nodes[node].users = Users {
             shards: (0..SHARDS).map(|_| Shard::new(1)).collect(),
             published: 1,
+            behind: false,
         };
         self.start(node);
     }

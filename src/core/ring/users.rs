@@ -90,7 +90,9 @@ impl Ring {
         };
         self.count_users(id, 1);
         let sender = self.conns.director(id);
-        self.hear(said, sender, table);
+        if let Some(hearing) = self.hear(said, sender, table) {
+            self.handed(&hearing, sender);
+        }
     }
 
     fn count_users(&mut self, id: ConnId, users: usize) {
@@ -107,7 +109,7 @@ impl Ring {
         table: &mut T,
     ) {
         self.count_users(id, users.len());
-        self.hear_all(id, users, table, |_, _, _| {});
+        self.hear_all(id, users, table, Ring::handed);
     }
 
     /// USERS.
@@ -155,6 +157,14 @@ impl Ring {
                 let hearing = self.hear_placed(&placed, sender, table);
                 then(self, &hearing, sender);
             }
+        }
+    }
+
+    /// What was heard of a user in a handshake. The others know it from us or from its sender, or will be
+    /// told in a handshake; but not how a conflict has ended.
+    fn handed(&mut self, hearing: &Hearing, sender: Option<DirectorId>) {
+        if hearing.kick.is_some() {
+            self.pass_on(hearing, sender);
         }
     }
 

@@ -126,15 +126,16 @@ impl Hearing {
     }
 
     fn audience(&self) -> Audience {
-        if self.forced {
+        // Of a conflict that we have won the sender must hear: in a ring of two nobody else tells it.
+        if self.forced || self.kick.is_some() {
             Audience::Everybody
         } else {
             Audience::NotTheSender
         }
     }
 
-    /// What to say after a USER line. After a `U` line nothing is said, except for
-    /// [`Hearing::kick`].
+    /// What to say after a USER line. After a `U` line nothing is said but after a conflict, whose end
+    /// all others must hear.
     pub fn after_user(&self) -> Tell {
         match self.outcome {
             Outcome::Changed => Tell::User(self.audience()),

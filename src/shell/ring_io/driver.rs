@@ -47,6 +47,9 @@ pub trait Machine {
     /// Whether lookups have got a new snapshot since the last call.
     fn take_published(&mut self) -> bool;
 
+    /// Every note that was there after the last snapshot was published has been told.
+    fn caught_up(&mut self, now: Now);
+
     /// After a reload.
     fn tune(&mut self, tuning: Tuning);
 
@@ -73,12 +76,19 @@ pub trait Machine {
 struct SharedTable {
     directory: Arc<Directory>,
     published: bool,
+    /// Since the last snapshot was published not all notes were told that may be older.
+    behind: bool,
 }
 
 impl Table for SharedTable {
     fn publish(&mut self, snapshot: &Arc<Snapshot>) {
         self.directory.publish(Arc::clone(snapshot));
         self.published = true;
+        self.behind = true;
+    }
+
+    fn is_told(&self) -> bool {
+        !self.behind
     }
 
     fn with<R>(&mut self, shard: usize, action: impl FnOnce(&mut Shard) -> R) -> R {
@@ -120,6 +130,7 @@ impl Driver {
             table: SharedTable {
                 directory,
                 published: false,
+                behind: false,
             },
         }
     }
@@ -145,6 +156,13 @@ fn who(id: Option<DirectorId>) -> String {
 impl Machine for Driver {
     fn handle(&mut self, input: Input<'_>, now: Now) {
         self.ring.handle(input, now, &mut self.table);
+    }
+
+    fn caught_up(&mut self, now: Now) {
+        if std::mem::take(&mut self.table.behind) {
+            // What was held back goes on.
+            self.handle(Input::Notes(&[]), now);
+        }
     }
 
     fn take_outputs(&mut self) -> Vec<Output> {

@@ -78,7 +78,8 @@ const NOTES_PER_WRITE: usize = 512;
 /// joining, and then for more than that (tuning.md).
 const TURN_PAUSE: u64 = 5_000_000;
 /// Shards that lost notes and are looked through in one turn. Each may hold ten thousand users, so
-/// that all 1024 take some tenths of a second, during which connections are served.
+/// that all 1024 take some tenths of a second, during which connections are served. SYNCs wait for the
+/// last of them if a snapshot was published meanwhile.
 const LOST_PER_TURN: usize = 16;
 /// Times that one turn writes what the machine made because something was written: a handshake is
 /// written in parts, and must not keep the other connections waiting.
@@ -334,7 +335,7 @@ impl<M: Machine> RingIo<M> {
 
     fn drain_notes(&mut self) {
         let mut count = 0;
-        loop {
+        let all = loop {
             self.make_room(NOTES_PER_WRITE * NOTE_SIZE);
             self.noted.clear();
             let noted = &mut self.noted;
@@ -346,15 +347,19 @@ impl<M: Machine> RingIo<M> {
             self.told -= (NOTES_PER_WRITE - taken) * NOTE_SIZE;
             count += taken;
             // Bounded, or it would not end while the cores are faster.
-            if taken < NOTES_PER_WRITE || count >= self.notes.capacity() {
-                break;
+            let all = taken < NOTES_PER_WRITE;
+            if all || count >= self.notes.capacity() {
+                break all;
             }
-        }
+        };
         let lost = self.notes.take_lost(LOST_PER_TURN);
         for &shard in &lost {
             self.handle(Input::NotesLost(shard));
             self.perform();
             self.write();
+        }
+        if all && lost.len() < LOST_PER_TURN {
+            self.machine.caught_up(self.now);
         }
         self.lost |= !lost.is_empty();
         self.taken += count + lost.len();

@@ -131,6 +131,8 @@ impl Machine for Script {
         std::mem::take(&mut self.published)
     }
 
+    fn caught_up(&mut self, _: Now) {}
+
     fn tune(&mut self, _: Tuning) {
         self.told.push(Told::Other);
     }

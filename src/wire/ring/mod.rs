@@ -50,6 +50,8 @@ const CONSISTENT_HASHING: &[u8] = b"consistent-hashing";
 const HOMING_FIELD: &[u8] = b"homing=";
 /// The field of VERSION that offers TLS.
 const TLS_FIELD: &[u8] = b"tls";
+/// The field of VERSION by which a director says that it was not in a complete ring yet.
+const JOINING_FIELD: &[u8] = b"joining";
 
 /// First minor version with OPTIONS: a director below it cannot join.
 pub const MINOR_OPTIONS: u32 = 5;
@@ -106,6 +108,8 @@ pub enum Command<'a> {
         homing: u32,
         /// The sender takes [`START_TLS`] as the first line of this connection.
         tls: bool,
+        /// The sender has not been in a complete ring yet.
+        joining: bool,
     },
     /// Second line of both sides.
     Me {

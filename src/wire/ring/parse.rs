@@ -8,9 +8,9 @@ use super::error::shown;
 use super::fields::{Fields, split_word, text, time_of, u64_of};
 use super::usual;
 use super::{
-    CONSISTENT_HASHING, Command, Context, HOMING_FIELD, HandUser, HandUsers, Host, Load, MAJOR,
-    MAX_LINE, MAX_VHOSTS, MINOR_USER_TIME, Order, Origin, PROTOCOL, RingError, Role, Stage, Sync,
-    TLS_FIELD,
+    CONSISTENT_HASHING, Command, Context, HOMING_FIELD, HandUser, HandUsers, Host, JOINING_FIELD,
+    Load, MAJOR, MAX_LINE, MAX_VHOSTS, MINOR_USER_TIME, Order, Origin, PROTOCOL, RingError, Role,
+    Stage, Sync, TLS_FIELD,
 };
 
 /// A line, read as far as it is safe to read it at once.
@@ -257,6 +257,7 @@ fn version(fields: Fields<'_>) -> Result<Command<'_>, RingError> {
     }
     let mut homing = 0;
     let mut tls = false;
+    let mut joining = false;
     while let Some(field) = fields.optional() {
         // Whatever else somebody adds is none of our business.
         let level = field
@@ -264,8 +265,14 @@ fn version(fields: Fields<'_>) -> Result<Command<'_>, RingError> {
             .and_then(crate::wire::line::number);
         homing = level.unwrap_or(homing);
         tls |= *field == *TLS_FIELD;
+        joining |= *field == *JOINING_FIELD;
     }
-    Ok(Command::Version { minor, homing, tls })
+    Ok(Command::Version {
+        minor,
+        homing,
+        tls,
+        joining,
+    })
 }
 
 fn me(fields: Fields<'_>) -> Result<Command<'_>, RingError> {

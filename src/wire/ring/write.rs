@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use super::{
     CONSISTENT_HASHING, Command, DirectorId, HOMING_FIELD, HOMING_USERS, HandUser, HandUsers, Host,
-    Load, MAJOR, MAX_LINE, MINOR_OPTIONS, MINOR_STATE, MINOR_TAGS, MINOR_USER_TIME, Order, Origin,
-    PROTOCOL, Sync, TLS_FIELD,
+    JOINING_FIELD, Load, MAJOR, MAX_LINE, MINOR_OPTIONS, MINOR_STATE, MINOR_TAGS, MINOR_USER_TIME,
+    Order, Origin, PROTOCOL, Sync, TLS_FIELD,
 };
 use crate::wire::ip_text::ip_text;
 use crate::wire::line::{escape_into, push_number};
@@ -66,7 +66,12 @@ impl Command<'_> {
 
     fn push(&self, versions: Versions, out: &mut Vec<u8>) {
         match self {
-            Command::Version { minor, homing, tls } => {
+            Command::Version {
+                minor,
+                homing,
+                tls,
+                joining,
+            } => {
                 word(b"VERSION", out);
                 raw(PROTOCOL, out);
                 number(MAJOR.into(), out);
@@ -77,6 +82,9 @@ impl Command<'_> {
                 }
                 if *tls {
                     raw(TLS_FIELD, out);
+                }
+                if *joining {
+                    raw(JOINING_FIELD, out);
                 }
             }
             Command::Me { id, time } => {

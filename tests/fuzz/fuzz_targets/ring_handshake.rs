@@ -292,6 +292,7 @@ impl World<'_> {
             minor: version % 16,
             homing: if version & 16 == 0 { HOMING } else { 0 },
             tls: version & 32 == 32,
+            joining: version & 8 == 8,
         };
         let me = Command::Me {
             id: who,

@@ -67,6 +67,69 @@ fn a_director_that_restarts_takes_the_hosts_of_the_ring() {
     );
 }
 
+/// An order that came over the right before the ring's hosts did went away with our own; its copy from
+/// the left is carried out.
+#[test]
+fn an_order_that_is_gone_with_our_hosts_is_followed_when_it_comes_again() {
+    let mut s = Scripted::started(&Setup::default());
+    let left = s.met(31);
+    let right = s.reached(33);
+    s.introduce(right, 33);
+    let order = from("USER-MOVE", 33, 9, "77\t10.0.0.2");
+    s.say(right, &order);
+    assert_eq!(s.known(77).map(|it| it.0), Some(backend(2)));
+    let user = s.user(77, 1, 0).replace("USER", "U");
+    let hosts = ["HOST\t10.0.0.1\t100", "HOST\t10.0.0.2\t100"];
+    s.batch(
+        left,
+        &[
+            "HOST-HAND-START\t1",
+            hosts[0],
+            hosts[1],
+            "HOST-HAND-END\t1",
+            &user,
+        ],
+    );
+    assert_eq!(s.known(77).map(|it| it.0), Some(backend(1)));
+    s.say(left, &order);
+    assert_eq!(s.known(77).map(|it| it.0), Some(backend(2)));
+}
+
+/// Two directors join side by side, and the right one has heard all that we knew before we were told of
+/// the users ourselves. It is in a complete ring when its SYNC is home, which comes from us.
+#[test]
+fn who_joins_to_our_right_is_told_of_the_users_that_we_are_told_of_later() {
+    let hosts = [
+        "HOST-HAND-START\t1",
+        "HOST\t10.0.0.1\t100",
+        "HOST-HAND-END\t1",
+    ];
+    for (joining, told) in [("\tjoining", 1), ("", 0)] {
+        let mut s = Scripted::started(&Setup::default());
+        let right = s.reached(33);
+        let (version, me) = (format!("{VERSION}\thoming=2{joining}"), s.me(33));
+        s.batch(right, &[&version, &me, "DONE"]);
+        assert!(s.all(right).contains(&"DONE".to_owned()));
+        let left = s.met(31);
+        s.batch(left, &hosts);
+        let user = s.user(77, 1, 0).replace("USER", "U");
+        s.batch(left, &[&user, OPTIONS, "DONE"]);
+        let sync = naming("SYNC", 33);
+        let hash = s.ring.backends().hosts_hash();
+        let time = s.clock();
+        s.say(left, &format!("{sync}\t7\t9\t{time}\t{hash}"));
+        let lines = s.all(right);
+        let at = |text: &str| lines.iter().position(|line| line.starts_with(text));
+        let users = lines.iter().filter(|line| line.starts_with("USERS\t"));
+        assert_eq!(users.count(), told, "{lines:?}");
+        assert!(
+            at("USERS\t") < at(&sync) && at(&sync).is_some(),
+            "{lines:?}"
+        );
+        assert!(!lines.contains(&"DONE".to_owned()), "that was said");
+    }
+}
+
 #[test]
 fn between_slices_of_users_others_are_listened_to() {
     let mut s = Scripted::started(&Setup::default());

@@ -382,9 +382,15 @@ fn users_without_a_usable_backend_are_forgotten_everywhere() {
     world.request(0, 1, &all);
     world.pass(40);
     assert_eq!(world.nodes[0].answers, [(Ticket(1), Answer::Done)]);
-    assert_eq!(world.nodes[0].kicks.len(), 50);
+    let moved = |kick: &&Kick| matches!(kick, Kick::Moved(_));
+    assert_eq!(world.nodes[0].kicks.iter().filter(moved).count(), 50);
     for node in 0..3 {
         assert!((1..=50).all(|hash| world.home(node, hash * 80_000_023).is_none()));
+        // Whose user is forgotten has no session left, wherever it is.
+        let nowhere = IpAddr::from([0, 0, 0, 0]);
+        let kicks = &world.nodes[node].kicks;
+        let ended = |hash: u32| kicks.contains(&Kick::Hash(UserHash(hash * 80_000_023), nowhere));
+        assert!((1..=50).all(ended), "{node}");
     }
 }
 
@@ -432,7 +438,11 @@ fn nothing_plain_counts_once_tls_was_offered() {
     assert_eq!(written(&mut world, dialled), "");
     // Inside it begins with VERSION.
     world.input(0, Input::Secured(dialled));
-    assert!(written(&mut world, dialled).starts_with("VERSION\tdirector\t1\t9\thoming=2\nME\t"));
+    let greeting = written(&mut world, dialled);
+    assert!(
+        greeting.starts_with("VERSION\tdirector\t1\t9\thoming=2\tjoining\nME\t"),
+        "{greeting}"
+    );
     world.input(
         0,
         Input::Received(dialled, lines.replace("\ttls", "").as_bytes()),
@@ -454,7 +464,7 @@ fn nobody_hears_of_the_ring_before_tls_was_chosen() {
     world.input(0, Input::Secured(accepted));
     let greeting = written(&mut world, accepted);
     assert!(
-        greeting.starts_with("VERSION\tdirector\t1\t9\thoming=2\nME\t"),
+        greeting.starts_with("VERSION\tdirector\t1\t9\thoming=2\tjoining\nME\t"),
         "{greeting}"
     );
 }

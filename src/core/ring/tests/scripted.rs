@@ -109,6 +109,7 @@ impl Scripted {
             users: Users {
                 shards: (0..SHARDS).map(|_| Shard::new(1)).collect(),
                 published: 1,
+                behind: false,
             },
             us: setup.us,
             mono: 1,

@@ -165,7 +165,8 @@ fn recorded_conflicts_end_on_the_lower_address() {
     let mut shard = shard_with(stored(HOST_2, 1));
     let keeps = hear_at(&mut shard, user(HOST_3, NOW), NOW);
     assert_eq!((keeps.kick, keeps.forced), (Some(HOST_2), false));
-    assert_eq!(keeps.after_user(), Tell::User(Audience::NotTheSender));
+    // Dovecot does not tell the sender.
+    assert_eq!(keeps.after_user(), Tell::User(Audience::Everybody));
     is(keeps.stored, HOST_2, NOW, false);
     let takes = hear_at(&mut shard, user(HOST_1, NOW + 1), NOW + 1);
     assert_eq!((takes.kick, takes.forced), (Some(HOST_1), true));

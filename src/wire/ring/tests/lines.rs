@@ -376,7 +376,8 @@ fn versions_and_options() {
         Ok(Command::Version {
             minor: 12,
             homing: 0,
-            tls: false
+            tls: false,
+            joining: false,
         })
     );
     let wrong = version(b"VERSION\tdirector\t2\t0").expect_err("major");

@@ -75,9 +75,17 @@ fn a_handshake_line() -> BoxedStrategy<(Command<'static>, Stage)> {
     prop_oneof![
         (an_id(), prop::option::of(a_time()))
             .prop_map(|(id, time)| (Command::Me { id, time }, Stage::Me)),
-        (any::<u32>(), any::<u32>(), any::<bool>()).prop_map(|(minor, homing, tls)| {
-            (Command::Version { minor, homing, tls }, Stage::Version)
-        }),
+        (any::<u32>(), any::<u32>(), any::<bool>(), any::<bool>()).prop_map(
+            |(minor, homing, tls, joining)| {
+                let version = Command::Version {
+                    minor,
+                    homing,
+                    tls,
+                    joining,
+                };
+                (version, Stage::Version)
+            }
+        ),
         Just((Command::Options, Stage::Handshake)),
         any::<bool>().prop_map(|flag| (Command::HostHandStart(flag), Stage::Handshake)),
         any::<bool>().prop_map(|flag| (Command::HostHandEnd(flag), Stage::Hosts)),

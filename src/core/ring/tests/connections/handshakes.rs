@@ -21,7 +21,7 @@ fn only_addresses_of_the_list_are_accepted() {
     let listed = s.accept(31);
     let lines = s.all(listed);
     assert_eq!(lines.len(), 2);
-    assert_eq!(lines[0], "VERSION\tdirector\t1\t9\thoming=2");
+    assert_eq!(lines[0], "VERSION\tdirector\t1\t9\thoming=2\tjoining");
     assert_eq!(lines[1], s.me(32));
 }
 

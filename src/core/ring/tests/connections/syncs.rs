@@ -146,6 +146,31 @@ fn a_sync_waits_for_a_right_the_newest_of_each_director() {
     assert!(lines[2].starts_with("SYNC\t127.77.0.32\t"), "and ours");
 }
 
+/// Who takes the SYNC for a sign that all agree would place the user by the new backends.
+#[test]
+fn a_sync_does_not_overtake_users_that_were_placed_before() {
+    let (mut s, left, right) = between();
+    s.users.behind = true;
+    for seq in [7, 8] {
+        let line = sync(&s, 31, seq, 0);
+        s.say(left, &line);
+    }
+    s.pass_ms(100);
+    assert_eq!(syncs(&mut s, right), [""; 0]);
+    let newest = sync(&s, 31, 8, 0);
+    s.login(7);
+    assert_eq!(syncs(&mut s, right), [""; 0], "there may be more of them");
+    s.login(8);
+    s.users.behind = false;
+    s.login(9);
+    let lines = s.all(right);
+    let at = |text: &str| lines.iter().position(|line| line.starts_with(text));
+    assert!(
+        at("USER\t9\t") < at(&newest) && at(&newest).is_some(),
+        "{lines:?}"
+    );
+}
+
 #[test]
 fn other_hosts_are_waited_for_once_and_then_told_again() {
     let (mut s, left, right) = between();
