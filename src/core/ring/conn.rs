@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::ConnId;
+use super::flood::Meter;
 use super::report::Tally;
 use super::told::Told;
-use crate::core::{Mono, Wall};
+use super::{ConnId, Now};
+use crate::core::Mono;
 use crate::wire::line::Splitter;
 use crate::wire::ring::{Command, Context, DirectorId, DoesNotFit, Role, Stage, Versions};
 
@@ -14,11 +15,16 @@ use crate::wire::ring::{Command, Context, DirectorId, DoesNotFit, Role, Stage, V
 const DIAL_LIMIT: u64 = 10 * Mono::SECOND;
 /// No ME after this long without a byte.
 const ME_LIMIT: u64 = 10 * Mono::SECOND;
+/// No ME after this long, however many bytes come.
+const ME_LIMIT_IN_ALL: u64 = 60 * Mono::SECOND;
 /// No DONE of a director that dialled us after this long without a byte; also how long one may be
 /// silent that waits to become our left.
 const ACCEPTOR_LIMIT: u64 = 40 * Mono::SECOND;
 /// No DONE of a director that we dialled after this long without a byte in either direction.
 const DIALLER_LIMIT: u64 = 30 * Mono::SECOND;
+/// No DONE of a director that we dialled after it was told all users, however much it says: nobody else is
+/// dialled meanwhile. What kernels hold of them is taken in within seconds.
+const DONE_LIMIT: u64 = 60 * Mono::SECOND;
 /// How long a peer that was sent CONNECT may stay.
 const LEAVE_LIMIT: u64 = 10 * Mono::SECOND;
 /// How long a left may stay when a better one has its handshake behind it: one that lives is gone at
@@ -87,6 +93,10 @@ pub(super) struct Conn {
     pub gave_hosts: bool,
     /// The next shard whose users it is sent; `None`: all were, or none are.
     pub cursor: Option<usize>,
+    /// All users were written, the last of them then.
+    pub all_told: Option<Mono>,
+    /// What it has said lately.
+    pub meter: Meter,
     /// For those who look at the ring.
     pub tally: Tally,
 }
@@ -127,6 +137,8 @@ impl Conn {
             gives_hosts: false,
             gave_hosts: false,
             cursor: None,
+            all_told: None,
+            meter: Meter::new(now),
             tally: Tally::default(),
         }
     }
@@ -186,10 +198,14 @@ impl Conn {
     }
 
     /// The driver has written, and so many bytes still wait.
-    pub(super) fn written(&mut self, unsent: usize, now: Wall) {
+    pub(super) fn written(&mut self, unsent: usize, now: Now) {
+        if self.unsent > 0 && self.all_told.is_some() {
+            // Perhaps these were the last users.
+            self.all_told = Some(now.mono);
+        }
         self.unsent = unsent;
         let waiting = self.waiting();
-        self.tally.written(waiting, now);
+        self.tally.written(waiting, now.wall);
     }
 
     /// From now on it is only waited for.
@@ -227,8 +243,10 @@ impl Conn {
             Role::Acceptor => ACCEPTOR_LIMIT,
             Role::Dialler => DIALLER_LIMIT,
         };
+        let silent = self.progress.after(limit);
+        let done = self.all_told.filter(|_| self.established.is_none());
         let over = (
-            self.progress.after(limit),
+            done.map_or(silent, |at| silent.min(at.after(DONE_LIMIT))),
             Due::Close("Handshake timeout", true),
         );
         match self.ping {
@@ -261,6 +279,7 @@ impl Conn {
         }
         if !self.introduced() {
             let at = self.last_input.after(ME_LIMIT);
+            let at = at.min(self.since.after(ME_LIMIT_IN_ALL));
             return (at, Due::Close("Handshake timeout", true));
         }
         if !neighbour {

@@ -32,6 +32,7 @@ impl Ring {
             conn.progress = now.mono;
             if shard == SHARDS {
                 conn.cursor = None;
+                conn.all_told = Some(now.mono);
                 // An older peer cannot say whether it hashes consistently, and is never done.
                 if conn.peer_minor >= MINOR_OPTIONS {
                     self.send(id, &Command::Options);

@@ -12,6 +12,7 @@
 //! | `neighbours` | who is left and right, CONNECT, dialling, being alone |
 //! | `handshake` | what is sent and taken when two directors meet |
 //! | `feed` | our users for a director that joins |
+//! | `flood` | what a peer may say at most |
 //! | `lines` | which line does what |
 //! | `rounds` | SYNC |
 //! | `hosts` | backends |
@@ -45,6 +46,7 @@ mod conn;
 mod drain;
 mod event;
 mod feed;
+mod flood;
 mod handshake;
 mod hosts;
 mod lines;
@@ -285,6 +287,8 @@ pub struct Ring {
     /// Backends have gone, and perhaps users that were moving with them.
     hosts_gone: bool,
     leaving: bool,
+    /// What the lines of this input cost their sender, in points.
+    spent: u64,
     outputs: Vec<Output>,
     last_conn: u64,
     now: Now,
@@ -334,6 +338,7 @@ impl Ring {
             feeding: false,
             hosts_gone: false,
             leaving: false,
+            spent: 0,
             outputs: Vec::new(),
             last_conn: 0,
             now,
@@ -480,7 +485,7 @@ impl Ring {
     }
 
     fn written(&mut self, id: ConnId, unsent: usize) {
-        let now = self.now.wall;
+        let now = self.now;
         if let Some(conn) = self.conns.get_mut(id) {
             conn.written(unsent, now);
         }
