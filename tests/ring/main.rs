@@ -27,6 +27,7 @@ mod drains;
 mod expiry;
 mod ipv6;
 mod large;
+mod members;
 mod migration;
 mod names;
 mod orders;
