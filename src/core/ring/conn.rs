@@ -39,6 +39,11 @@ const PING_HOMING: u64 = 2 * Mono::SECOND;
 /// No byte after a PING: the connection may be dead though the director lives. A Homing director is
 /// dialled once more then, and again after as long; it is not given up before the other limits.
 const PROBE: u64 = 4 * Mono::SECOND;
+/// The same for one that is being told of many users: PING is behind megabytes that its kernel has taken and it
+/// has not, and a second connection would have it begin anew.
+const PROBE_AFTER_MUCH: u64 = 20 * Mono::SECOND;
+/// Bytes told from which on that is so: two directors are done with fewer in a moment.
+const MUCH: u64 = 1 << 20;
 
 /// One connection.
 #[derive(Debug)]
@@ -203,6 +208,10 @@ impl Conn {
             // Perhaps these were the last users.
             self.all_told = Some(now.mono);
         }
+        if unsent < self.unsent {
+            // The other end takes it in, however slowly.
+            self.progress = now.mono;
+        }
         self.unsent = unsent;
         let waiting = self.waiting();
         self.tally.written(waiting, now.wall);
@@ -252,7 +261,13 @@ impl Conn {
         match self.ping {
             None if self.may_be_probed() => (self.progress.after(PING_HOMING), Due::Ping),
             None => over,
-            Some(ping) => self.sooner(self.progress.max(ping), over),
+            Some(ping) => {
+                let probe = match self.tally.told() {
+                    ..MUCH => PROBE,
+                    _ => PROBE_AFTER_MUCH,
+                };
+                self.sooner(self.progress.max(ping), probe, over)
+            }
         }
     }
 
@@ -262,8 +277,8 @@ impl Conn {
     }
 
     /// The end of a silence, or a probe before it.
-    fn sooner(&self, silent_since: Mono, over: (Mono, Due)) -> (Mono, Due) {
-        let probe = self.probed.unwrap_or(silent_since).after(PROBE);
+    fn sooner(&self, silent_since: Mono, probe: u64, over: (Mono, Due)) -> (Mono, Due) {
+        let probe = self.probed.unwrap_or(silent_since).after(probe);
         if self.may_be_probed() && probe < over.0 {
             return (probe, Due::Probe);
         }
@@ -300,7 +315,7 @@ impl Conn {
         } else {
             (unanswered, Due::Close("Pong timeout", true))
         };
-        self.sooner(self.last_input.max(ping), over)
+        self.sooner(self.last_input.max(ping), PROBE, over)
     }
 }
 
