@@ -9,7 +9,7 @@ SECONDS ?= 60
 # Seeds of the simulator.
 SEEDS ?= 10000
 
-.PHONY: all test lint deny sim sim-size fuzz bench demo
+.PHONY: all test lint deny sim sim-size fuzz bench demo deb rpm oci package-test
 
 all:
 	$(CARGO) build --release --workspace
@@ -51,3 +51,19 @@ bench:
 
 demo:
 	$(CARGO) run --release -- demo
+
+# Packages, in target/packages. `deb` needs debhelper, `rpm` needs rpm, `oci` one of podman, buildah and docker.
+deb rpm:
+	$(CARGO) build --release --locked --bin homing
+	sh dist/package.sh $@
+
+oci:
+	for tool in podman buildah docker; do \
+	    command -v $$tool >/dev/null && exec $$tool build -f dist/oci/Containerfile -t homing .; \
+	done; echo 'make oci: podman, buildah or docker is needed' >&2; exit 1
+
+# Both packages: the deb on fresh Debians under a real systemd, the rpm unpacked. Needs root.
+package-test: deb rpm
+	sh tests/setup.sh
+	sh tests/packages/run.sh target/packages/homing_*.deb
+	sh tests/packages/rpm.sh target/packages/homing-*.rpm

@@ -7,7 +7,7 @@ use std::fs;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -340,6 +340,78 @@ fn root_makes_listeners_where_the_main_process_may_not_go() {
     let status = eventually("the main process", || main.try_wait().unwrap());
     assert!(status.success(), "{status}");
     assert!(!auth(dir.path()).exists() && !notify(dir.path()).exists());
+}
+
+/// Role: a login process, to whom the mode alone gives access. It may find nothing, or nobody who listens
+/// yet; it must never be told that it may not, after which Dovecot's would give up for a while.
+#[test]
+fn role_stranger() {
+    let Some(dir) = role_dir() else { return };
+    privileges::drop("nobody", Some("mail")).unwrap();
+    while !dir.join("enough").exists() {
+        for _ in 0..100 {
+            if let Err(error) = UnixStream::connect(auth(&dir)) {
+                let kind = error.kind();
+                let allowed = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
+                assert!(allowed.contains(&kind), "auth: {error}");
+            }
+            let mut fifo = OpenOptions::new();
+            fifo.write(true).custom_flags(libc::O_NONBLOCK);
+            if let Err(error) = fifo.open(notify(&dir)) {
+                assert_eq!(error.kind(), ErrorKind::NotFound, "notify: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_is_turned_away_while_listeners_are_made() {
+    require_root();
+    let dir = login_dir();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let keeper = spawn(&listeners(dir.path()));
+    keeper.first_round().unwrap();
+    let mut strangers = [0; 2].map(|_| role("role_stranger", dir.path()));
+    for _ in 0..60 {
+        for path in [auth(dir.path()), notify(dir.path())] {
+            fs::remove_file(path).unwrap();
+            let event = next(&keeper);
+            assert!(matches!(event, KeeperEvent::Made { .. }), "{event:?}");
+        }
+    }
+    let made: Vec<_> = fs::read_dir(dir.path().join("login/director"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(made.len(), 2, "nothing else is left: {made:?}");
+    fs::write(dir.path().join("enough"), "").unwrap();
+    // A stranger may be waiting for room in the backlog.
+    keeper.stop();
+    for stranger in &mut strangers {
+        let status = eventually("a stranger's end", || stranger.try_wait().unwrap());
+        assert!(status.success(), "{status}");
+    }
+}
+
+#[test]
+fn owner_group_and_mode_are_as_wanted() {
+    require_root();
+    let dir = login_dir();
+    let wanted = listeners(dir.path()).into_iter().map(|it| Listener {
+        mode: 0o620,
+        owner: Some("nobody".to_owned()),
+        group: Some("mail".to_owned()),
+        ..it
+    });
+    let keeper = spawn(&wanted.collect::<Vec<_>>());
+    keeper.first_round().unwrap();
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let mail = nix::unistd::Group::from_name("mail").unwrap().unwrap().gid;
+    for path in [auth(dir.path()), notify(dir.path())] {
+        let made = fs::metadata(&path).unwrap();
+        let access = (made.uid(), made.gid(), made.mode() & 0o7777);
+        assert_eq!(access, (nobody.uid.as_raw(), mail.as_raw(), 0o620));
+    }
 }
 
 #[test]

@@ -6,7 +6,8 @@ mod support {
 
     use homing::settings::network::Network;
 
-    /// Knows three names; the machine has the addresses 10.1.0.2, 10.1.9.2 and all of 127/8.
+    /// Knows three names; the machine has the addresses 10.1.0.2, 10.1.9.2 and all of 127/8, and all users
+    /// and groups but two.
     pub struct Lab;
 
     impl Network for Lab {
@@ -22,6 +23,14 @@ mod support {
 
         fn is_local(&self, ip: IpAddr) -> bool {
             ip.is_loopback() || ["10.1.0.2", "10.1.9.2"].contains(&ip.to_string().as_str())
+        }
+
+        fn has_user(&self, name: &str) -> bool {
+            name != "nobody-here"
+        }
+
+        fn has_group(&self, name: &str) -> bool {
+            name != "none-such"
         }
     }
 }

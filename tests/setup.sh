@@ -15,7 +15,7 @@ dovecot-managesieved"
 hdrhistogram=$cache/hdrhistogram
 hdrhistogram_version=0.10.8
 other_packages="python3 python3-venv curl debootstrap debian-archive-keyring ca-certificates util-linux mount \
-build-essential iproute2"
+build-essential iproute2 debhelper rpm"
 
 say() {
 	echo "tests/setup.sh: $*" >&2

@@ -10,7 +10,9 @@ use loadgen::{Amount, Bar, Plan, StubAuth, StubConfig, Target, Users};
 
 use super::ring;
 use super::run::{Refused, start_tier};
-use crate::settings::{KickService, Listener, ListenerKind, Loaded, MailServer, Place, Settings};
+use crate::settings::{
+    KickService, Listener, ListenerKind, Loaded, LogFormat, MailServer, Place, Settings,
+};
 use crate::shell::admin_io::serve::Gate;
 use crate::shell::control::{self, Control, Reload};
 use crate::shell::preflight::{self, Exit};
@@ -52,7 +54,7 @@ impl Drop for Scratch {
 
 /// Runs the demo.
 pub fn demo(args: &DemoArgs) -> ExitCode {
-    let _log = super::log::to_stderr("error");
+    let _log = super::log::start("error", LogFormat::Plain);
     match run(args) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(FAILED),

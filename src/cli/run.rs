@@ -67,7 +67,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
         Ok(loaded) => loaded,
         Err(problems) => return refuse(&problems),
     };
-    let level = log::to_stderr(&loaded.settings.log_level);
+    let level = log::start(&loaded.settings.log_level, loaded.settings.log_format);
     warn(&loaded.warnings);
     match start(args, loaded.settings, adopted, level) {
         Ok(()) => ExitCode::SUCCESS,
@@ -182,6 +182,8 @@ fn start(
         .map_err(|error| Refused::environment(error.to_string()))?;
     made.iter().try_for_each(refuse_problem)?;
     drop_privileges(&settings)?;
+    // Root may where others may not.
+    preflight::io_uring()?;
     let source = control_source(None)?;
     let sessions = sessions::Config::of(&settings);
     // Nobody is served yet who could be placed elsewhere.
@@ -249,6 +251,8 @@ fn start_service(
         .restrict
         .apply(user)
         .map_err(|error| Refused::config(error.to_string()))?;
+    // Root may where others may not.
+    preflight::io_uring()?;
     let source = control_source(Some(service.death_watch))?;
     let sessions = sessions::Config::of(&settings);
     // Nobody is served yet who could be placed elsewhere.

@@ -9,6 +9,10 @@ use super::{DelayReason, Mono, UserKey};
 /// 100,000 waiting logins hold some 50 MB, and none of them is served sooner by letting more in.
 pub const PARKED_MAX: usize = 100_000;
 
+/// Most bytes that their lines have together. Lines of some hundred bytes are usual, and 16384 are
+/// allowed.
+pub const PARKED_BYTES_MAX: usize = 64 << 20;
+
 /// One waiting lookup with whatever the caller needs to answer it.
 #[derive(Debug)]
 pub struct Parked<T> {
@@ -20,6 +24,8 @@ pub struct Parked<T> {
     pub deadline: Mono,
     /// Whom it asks for; `None`: nobody ever had the tag, so that only a new snapshot can help.
     pub key: Option<UserKey>,
+    /// Length of its line.
+    pub bytes: usize,
     /// The caller's.
     pub lookup: T,
 }
@@ -28,6 +34,7 @@ pub struct Parked<T> {
 #[derive(Debug)]
 pub struct Parking<T> {
     waiting: BTreeMap<u64, Parked<T>>,
+    bytes: usize,
     by_deadline: BTreeMap<(Mono, u64), ()>,
     by_key: BTreeSet<(UserKey, u64)>,
     next: u64,
@@ -45,6 +52,7 @@ impl<T> Default for Parking<T> {
     fn default() -> Self {
         Parking {
             waiting: BTreeMap::new(),
+            bytes: 0,
             by_deadline: BTreeMap::new(),
             by_key: BTreeSet::new(),
             next: 0,
@@ -65,11 +73,14 @@ impl<T> Parking<T> {
         self.waiting.is_empty()
     }
 
-    /// Lets a lookup wait; gives it back when [`PARKED_MAX`] wait already.
+    /// Lets a lookup wait; gives it back when [`PARKED_MAX`] wait already, or it would be more than
+    /// [`PARKED_BYTES_MAX`].
     pub fn park(&mut self, parked: Parked<T>) -> Result<Place, Parked<T>> {
-        if self.waiting.len() >= PARKED_MAX {
+        let bytes = self.bytes + parked.bytes;
+        if self.waiting.len() >= PARKED_MAX || bytes > PARKED_BYTES_MAX {
             return Err(parked);
         }
+        self.bytes = bytes;
         let place = self.next;
         self.next += 1;
         self.by_deadline.insert((parked.deadline, place), ());
@@ -140,6 +151,7 @@ impl<T> Parking<T> {
     /// Takes a lookup out, because it has been answered or its client is gone.
     pub fn remove(&mut self, place: Place) -> Option<Parked<T>> {
         let parked = self.waiting.remove(&place.0)?;
+        self.bytes -= parked.bytes;
         self.by_deadline.remove(&(parked.deadline, place.0));
         parked.key.map(|key| self.by_key.remove(&(key, place.0)));
         self.woken.remove(&place.0);
@@ -179,6 +191,7 @@ mod tests {
             since: Mono(since),
             deadline: Mono(deadline),
             key: None,
+            bytes: 1,
             lookup,
         }
     }
@@ -300,5 +313,22 @@ mod tests {
             parking.park(parked(n, n, 0)).unwrap();
         }
         assert!(parking.park(parked(0, 0, 7)).is_err());
+    }
+
+    #[test]
+    fn long_lines_are_fewer() {
+        let mut parking = Parking::default();
+        let long = || Parked {
+            bytes: 16_383,
+            ..parked(0, 0, 0)
+        };
+        let mut places = Vec::new();
+        while let Ok(place) = parking.park(long()) {
+            places.push(place);
+        }
+        assert_eq!(places.len(), PARKED_BYTES_MAX / 16_383);
+        parking.remove(places[1]).unwrap();
+        parking.park(long()).unwrap();
+        assert!(parking.park(long()).is_err());
     }
 }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
 use super::document::nearest;
+use super::network::Network;
 use super::problem::Problems;
 use super::servers::split_host_port;
 use super::table::LISTENER_KEYS;
@@ -15,15 +16,17 @@ use super::{Listener, ListenerKind, Place, address, kinds};
 
 /// Longest path of a unix socket in bytes, without the final NUL (`sun_path`).
 pub const MAX_SOCKET_PATH: usize = 107;
-/// Most listeners: each is a descriptor on every serving core.
-const MAX_LISTENERS: usize = 256;
+/// Most listeners, more than anyone has. It bounds the keeper's messages and descriptors.
+pub const MAX_LISTENERS: usize = 64;
 /// Permission bits without `mode`.
 pub const DEFAULT_MODE: u32 = 0o600;
 
-/// A listener and the byte offset of its path or address.
+/// A listener, and the byte offsets of its path or address, its owner and its group.
 pub(crate) struct Listed {
     pub(crate) listener: Listener,
     pub(crate) at: usize,
+    owner_at: Option<usize>,
+    group_at: Option<usize>,
 }
 
 /// The keys of one table as they were written.
@@ -291,6 +294,7 @@ fn on_path(
     } else {
         Place::Unix(path)
     };
+    let [owner_at, group_at] = [&raw.owner, &raw.group].map(|it| it.as_ref().map(|(_, at)| *at));
     let listener = Listener {
         kind,
         place,
@@ -299,7 +303,12 @@ fn on_path(
         group: raw.group.map(|(name, _)| name),
         allow: Vec::new(),
     };
-    Some(Listed { listener, at })
+    Some(Listed {
+        listener,
+        at,
+        owner_at,
+        group_at,
+    })
 }
 
 fn on_tcp(
@@ -355,7 +364,12 @@ fn on_tcp(
         group: None,
         allow,
     };
-    Some(Listed { listener, at })
+    Some(Listed {
+        listener,
+        at,
+        owner_at: None,
+        group_at: None,
+    })
 }
 
 /// Checks that concern several listeners, or a listener and other settings.
@@ -363,6 +377,7 @@ pub(crate) fn check_together(
     listed: &[Listed],
     base_dir: &Path,
     auth: &[&Path],
+    network: &dyn Network,
     problems: &mut Problems<'_>,
 ) {
     for (n, one) in listed.iter().enumerate() {
@@ -382,6 +397,63 @@ pub(crate) fn check_together(
         if let Place::Unix(path) | Place::Fifo(path) = &one.listener.place {
             check_path(path, one.at, base_dir, auth, problems);
         }
+        let (owner, group) = (&one.listener.owner, &one.listener.group);
+        check_user(
+            "listener.owner",
+            owner.as_deref(),
+            one.owner_at,
+            network,
+            problems,
+        );
+        check_group(
+            "listener.group",
+            group.as_deref(),
+            one.group_at,
+            network,
+            problems,
+        );
+    }
+}
+
+/// A name that nobody has is found before anything listens. A number needs no name.
+pub(crate) fn check_user(
+    key: &str,
+    name: Option<&str>,
+    at: Option<usize>,
+    network: &dyn Network,
+    problems: &mut Problems<'_>,
+) {
+    let Some(name) = name.filter(|name| name.parse::<u32>().is_err()) else {
+        return;
+    };
+    if !network.has_user(name) {
+        problems.error(
+            at,
+            key,
+            format!("There is no user '{name}'"),
+            "a user of this machine",
+        );
+    }
+}
+
+/// As [`check_user`].
+pub(crate) fn check_group(
+    key: &str,
+    name: Option<&str>,
+    at: Option<usize>,
+    network: &dyn Network,
+    problems: &mut Problems<'_>,
+) {
+    let Some(name) = name.filter(|name| name.parse::<u32>().is_err()) else {
+        return;
+    };
+    if !network.has_group(name) {
+        problems.error(
+            at,
+            key,
+            format!("There is no group '{name}'"),
+            "a group of this machine",
+        );
     }
 }
 

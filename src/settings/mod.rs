@@ -29,7 +29,7 @@ pub mod table;
 
 pub use diff::{Change, diff};
 pub use import::import_dovecot;
-pub use listener::{kind_name, place_text};
+pub use listener::{MAX_LISTENERS, kind_name, place_text};
 pub use load::{Loaded, Sockets, load, load_with, parse};
 pub use problem::Problem;
 pub use table::reference;
@@ -108,6 +108,8 @@ pub struct Settings {
     pub client_limit: u32,
     /// Filter of the log, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_level: String,
+    /// See [`LogFormat`].
+    pub log_format: LogFormat,
     /// Sockets to make. Empty when Dovecot's master hands them over.
     pub listeners: Vec<Listener>,
 }
@@ -210,6 +212,34 @@ impl KickService {
     /// Its name in settings.
     pub fn name(self) -> &'static str {
         KickService::ALL[self as usize].1
+    }
+}
+
+/// How a line of the log is written. A service of Dovecot's master writes what Dovecot's log process reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Fields for systemd's journal where standard error leads there, text elsewhere.
+    Auto,
+    /// Text.
+    Plain,
+    /// One JSON object a line.
+    Json,
+    /// Fields for systemd's journal.
+    Journal,
+}
+
+impl LogFormat {
+    /// Every value, with its name in settings.
+    pub const ALL: [(LogFormat, &str); 4] = [
+        (LogFormat::Auto, "auto"),
+        (LogFormat::Plain, "plain"),
+        (LogFormat::Json, "json"),
+        (LogFormat::Journal, "journal"),
+    ];
+
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        LogFormat::ALL[self as usize].1
     }
 }
 

@@ -9,7 +9,7 @@ use super::kinds::{self, Value};
 use super::load::Sockets;
 use super::network::Network;
 use super::problem::Problems;
-use super::{FlushUri, KickService, RingTls, Settings, listener, servers, table};
+use super::{FlushUri, KickService, LogFormat, RingTls, Settings, listener, servers, table};
 use crate::core::user_hash::Template;
 
 /// Longest lookup timeout in seconds that login processes wait for.
@@ -29,11 +29,15 @@ pub(crate) fn resolve(
     check.log_level(&s, problems);
     check.timeouts(&s, problems);
     s.director_flush_socket = check.flush(&s, problems);
-    s.kick_service = check.kick_service(problems);
+    s.kick_service = check.one_of("kick_service", &KickService::ALL, problems);
+    s.log_format = check.one_of("log_format", &LogFormat::ALL, problems);
     s.director_ring_tls = check.ring_tls(problems);
     check.base_dir(&s, problems);
     let auth = [s.auth_login_path.as_path(), s.auth_userdb_path.as_path()];
-    listener::check_together(&document.listeners, &s.base_dir, &auth, problems);
+    listener::check_together(&document.listeners, &s.base_dir, &auth, network, problems);
+    let (user, group) = (document.place("user"), document.place("group"));
+    listener::check_user("user", s.user.as_deref(), user, network, problems);
+    listener::check_group("group", s.group.as_deref(), group, network, problems);
     s.listeners = document
         .listeners
         .iter()
@@ -98,6 +102,7 @@ fn simple(d: &Document) -> Settings {
         cores: Some(d.number("cores") as usize).filter(|&n| n > 0),
         client_limit: d.uint32("client_limit"),
         log_level: d.text("log_level"),
+        log_format: LogFormat::Auto,
         listeners: Vec::new(),
     }
 }
@@ -263,22 +268,17 @@ impl Check<'_> {
         }
     }
 
-    fn kick_service(&self, problems: &mut Problems<'_>) -> KickService {
-        let key = "kick_service";
+    /// The value of this name; the first one, and an error, for a text that is none of them.
+    fn one_of<T: Copy>(&self, key: &str, all: &[(T, &str)], problems: &mut Problems<'_>) -> T {
         let text = self.document.text(key);
-        let found = KickService::ALL.iter().find(|(_, name)| *name == text);
+        let found = all.iter().find(|(_, name)| *name == text);
         found.map_or_else(
             || {
                 let accepted = table::find(key).expect("in the table").accepts();
-                self.error(
-                    problems,
-                    key,
-                    format!("Unknown service '{text}'"),
-                    &accepted,
-                );
-                KickService::Auto
+                self.error(problems, key, format!("Unknown value '{text}'"), &accepted);
+                all[0].0
             },
-            |&(service, _)| service,
+            |&(value, _)| value,
         )
     }
 

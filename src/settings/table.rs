@@ -101,6 +101,7 @@ impl Spec {
                 "unix:PATH, tcp:HOST:PORT or exec:PROGRAM".to_owned()
             }
             ("kick_service", _) => "auto, ipc, anvil or none".to_owned(),
+            ("log_format", _) => "auto, plain, json or journal".to_owned(),
             (_, true) => self.kind.accepts().to_owned(),
             (_, false) => format!("{}; {range}", self.kind.accepts()),
         }
@@ -261,6 +262,10 @@ pub static TABLE: &[Spec] = &[
     row("log_level", Text, "info", Live, |s| s.log_level.clone(),
         "What is logged: error, warn, info, debug or trace, or a filter such as \
          info,homing::wire=debug."),
+    row("log_format", Text, "auto", Restart, |s| s.log_format.name().to_owned(),
+        "How it is written: as text, as JSON, or with fields for systemd's journal; auto is the \
+         journal under systemd and text elsewhere. A service of Dovecot's master always logs through \
+         Dovecot."),
 ];
 
 /// A key of a `[[listener]]` table.

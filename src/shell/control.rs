@@ -25,6 +25,7 @@ use super::signals::{ControlSource, Notice};
 use super::stats::Stats;
 use super::systemd;
 use super::tier::{StartError, Tier};
+use super::watchdog::Watchdog;
 use super::{admin_io, clock};
 use crate::admin::Context;
 use crate::core::ip_text::ip_text;
@@ -167,7 +168,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         .name("control")
         .io_memory(0)
         .make()
-        .map_err(|error| StartError::Executor(error.to_string()))?;
+        .map_err(StartError::from)?;
     let shared = Shared {
         tier: control.tier,
         ring,
@@ -218,6 +219,9 @@ async fn look_after(
     spawn_local(watch_keeper(Rc::clone(&shared))).detach();
     if let Some(master) = master {
         spawn_local(report_status(master, Rc::clone(&shared))).detach();
+    }
+    if !under_master {
+        spawn_local(watch_over(Rc::clone(&shared))).detach();
     }
     if !under_master && let Err(error) = systemd::notify("READY=1") {
         tracing::warn!("cannot tell systemd that we are ready: {error}");
@@ -311,6 +315,14 @@ async fn report_status(mut master: StatusReporter, shared: Rc<Shared>) {
         }
         Timer::new(STATUS_PAUSE).await;
     }
+}
+
+async fn watch_over(shared: Rc<Shared>) {
+    let watchdog = Watchdog {
+        cores: Arc::clone(shared.tier.cores()),
+        ring: shared.ring.mailbox(),
+    };
+    watchdog.watch(|| shared.stop.get()).await;
 }
 
 async fn watch_keeper(shared: Rc<Shared>) {

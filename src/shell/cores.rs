@@ -27,6 +27,8 @@ pub enum Message {
     TryAll,
     /// Send a copy of what you counted.
     Report(Sender<(usize, Stats)>),
+    /// Say that you are there, by your number.
+    Alive(Sender<usize>),
     /// Close everything and end.
     Stop,
 }
@@ -187,6 +189,24 @@ impl Cores {
         } else {
             core
         }
+    }
+
+    /// The first core that does not say within `limit` that it is there.
+    pub fn silent(&self, limit: std::time::Duration) -> Option<usize> {
+        let (sender, receiver) = crossbeam::channel::bounded(self.count());
+        for core in 0..self.count() {
+            self.send(core, Message::Alive(sender.clone()));
+        }
+        drop(sender);
+        let end = crossbeam::channel::after(limit);
+        let mut heard = vec![false; self.count()];
+        while heard.contains(&false) {
+            crossbeam::channel::select! {
+                recv(receiver) -> core => heard[core.ok()?] = true,
+                recv(end) -> _ => break,
+            }
+        }
+        heard.iter().position(|heard| !heard)
     }
 
     /// Asks every core what it counted, in order of cores; those that do not answer within a

@@ -29,3 +29,4 @@ pub mod sockets;
 pub mod stats;
 pub mod systemd;
 pub mod tier;
+pub mod watchdog;

@@ -95,7 +95,8 @@ impl Notes {
         shards
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether nothing was left.
+    pub fn is_empty(&self) -> bool {
         let marked = |word: &AtomicU64| word.load(Ordering::Acquire) != 0;
         self.queue.is_empty() && !self.lost.iter().any(marked)
     }

@@ -205,10 +205,14 @@ pub fn descriptors(client_limit: u32) -> Result<(), Failure> {
     let needed = DESCRIPTORS_PER_CONNECTION * u64::from(client_limit) + DESCRIPTOR_RESERVE;
     if limit < needed {
         let fits = limit.saturating_sub(DESCRIPTOR_RESERVE) / DESCRIPTORS_PER_CONNECTION;
+        let fewer = match fits {
+            0 => String::new(),
+            fits => format!(", or client_limit = {fits}"),
+        };
         return Err(Failure::environment(format!(
             "client_limit = {client_limit} needs {needed} descriptors and {limit} are allowed: set \
-             LimitNOFILE={needed} in the systemd unit (of Dovecot, as its service), --ulimit \
-             nofile={needed} in Docker, or client_limit = {fits}"
+             LimitNOFILE={needed} in the systemd unit (of Dovecot, as its service) or --ulimit \
+             nofile={needed} in Docker{fewer}"
         )));
     }
     Ok(())

@@ -135,6 +135,10 @@ impl Server {
                     // A full or closed channel means that nobody waits for the answer any more.
                     let _ = sender.try_send((self.core, self.relay.stats().clone()));
                 }
+                Message::Alive(sender) => {
+                    // Likewise.
+                    let _ = sender.try_send(self.core);
+                }
                 Message::Stop => self.stop = true,
             }
         }

@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -207,9 +207,10 @@ fn bind_unix(path: &Path, listener: &Listener) -> Result<(OwnedFd, Node), BindEr
     }
     let fail = |source: io::Error| BindError::file("listen on", path, &source);
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(fail)?;
+    // With the keeper's umask it is open to all. Between bind and listen nobody gets in for that, since
+    // every connect is refused; and login processes try again when they are refused, but give up for
+    // seconds when they may not connect.
     socket.bind(&address).map_err(fail)?;
-    // Between bind and listen every connect is refused, so nobody gets in by the mode that the
-    // umask left.
     let node = Node::open(path).map_err(fail)?;
     let finish = || {
         set_access(&node, path, listener)?;
@@ -226,32 +227,47 @@ fn bind_unix(path: &Path, listener: &Listener) -> Result<(OwnedFd, Node), BindEr
 
 fn open_fifo(path: &Path, listener: &Listener) -> Result<(OwnedFd, Node), BindError> {
     let fail = |source: io::Error| BindError::file("make the FIFO", path, &source);
-    let made = match probe_fifo(path).map_err(fail)? {
-        Occupant::Nothing => {
-            // Mode 0 until owner and mode are set.
-            mkfifo(path, Mode::empty()).map_err(|errno| fail(errno.into()))?;
-            true
-        }
+    match probe_fifo(path).map_err(fail)? {
+        Occupant::Nothing => make_fifo(path, listener),
         // Kept, not replaced: a login process may be waiting in `open` on this very FIFO, and
         // only a reader of the same inode lets it go on.
-        Occupant::Stale => false,
-        Occupant::InUse => return Err(BindError::in_use(path)),
-        Occupant::Other => return Err(BindError::not_ours(path, "a FIFO")),
-    };
+        Occupant::Stale => {
+            let node = Node::open(path).map_err(fail)?;
+            let opened = open_read_write(path).or_else(|_| {
+                // Not for others meanwhile, but only where its owner could not open it either.
+                node.set_mode(0o600)?;
+                open_read_write(path)
+            });
+            let fd = opened.map_err(fail)?;
+            set_access(&node, path, listener)?;
+            Ok((fd, node))
+        }
+        Occupant::InUse => Err(BindError::in_use(path)),
+        Occupant::Other => Err(BindError::not_ours(path, "a FIFO")),
+    }
+}
+
+/// Makes the FIFO under another name and gives it its own when it is open and has its mode: a login
+/// process that may not open it, or finds no reader, drops its keep-alive lines for a minute.
+fn make_fifo(path: &Path, listener: &Listener) -> Result<(OwnedFd, Node), BindError> {
+    let fail = |source: io::Error| BindError::file("make the FIFO", path, &source);
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = Path::new(&beside);
+    // Of a process that was killed in the middle of this.
+    let _ = fs::remove_file(beside);
+    mkfifo(beside, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| fail(errno.into()))?;
     let finish = || {
-        let node = Node::open(path).map_err(fail)?;
-        // Open first: an unprivileged process cannot open a FIFO of mode 0, so its mode is set
-        // before, and ours alone until the end.
-        node.set_mode(0o600).map_err(fail)?;
-        let fd = open_read_write(path).map_err(fail)?;
+        let node = Node::open(beside).map_err(fail)?;
+        let fd = open_read_write(beside).map_err(fail)?;
         set_access(&node, path, listener)?;
+        // Unlike a rename it replaces nothing that appeared there meanwhile.
+        fs::hard_link(beside, path).map_err(fail)?;
         Ok((fd, node))
     };
-    finish().inspect_err(|_| {
-        if made {
-            let _ = fs::remove_file(path);
-        }
-    })
+    let made = finish();
+    let _ = fs::remove_file(beside);
+    made
 }
 
 /// Read-write, so that readers never see the end of file when the last writer leaves.
@@ -334,7 +350,8 @@ fn set_access(node: &Node, path: &Path, listener: &Listener) -> Result<(), BindE
 fn prepare_directory(path: &Path) -> Result<Flock<OwnedFd>, BindError> {
     let directory = directory_of(path);
     let fail = |source: io::Error| BindError::directory(&directory, path, &source);
-    match fs::create_dir(&directory) {
+    // Never open to all, not even for a moment.
+    match fs::DirBuilder::new().mode(0o755).create(&directory) {
         // Login processes are not of our group and must pass through it; the umask may forbid.
         Ok(()) => {
             fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).map_err(fail)?

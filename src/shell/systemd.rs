@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
@@ -94,6 +95,19 @@ pub fn notify(state: &str) -> io::Result<bool> {
     }
 }
 
+/// How long systemd waits for `WATCHDOG=1` (`WatchdogSec=`); `None`: it does not wait for this process.
+pub fn watchdog() -> Option<Duration> {
+    watchdog_of(std::process::id(), |name| env::var(name).ok())
+}
+
+fn watchdog_of(pid: u32, var: impl Fn(&str) -> Option<String>) -> Option<Duration> {
+    if var("WATCHDOG_PID").is_some_and(|meant| meant.parse() != Ok(pid)) {
+        return None;
+    }
+    let micros = var("WATCHDOG_USEC")?.parse().ok()?;
+    (micros > 0).then(|| Duration::from_micros(micros))
+}
+
 fn notify_at(path: &str, state: &str) -> io::Result<()> {
     let address = match path.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name)?,
@@ -128,6 +142,24 @@ mod tests {
             )),
             None
         );
+    }
+
+    #[test]
+    fn the_watchdog_is_ours_only_if_it_says_so() {
+        let env = |pid: Option<&'static str>, micros: &'static str| {
+            move |name: &str| match name {
+                "WATCHDOG_PID" => pid.map(str::to_owned),
+                "WATCHDOG_USEC" => Some(micros.to_owned()),
+                _ => None,
+            }
+        };
+        let half_minute = Some(Duration::from_secs(30));
+        assert_eq!(watchdog_of(17, env(Some("17"), "30000000")), half_minute);
+        assert_eq!(watchdog_of(17, env(None, "30000000")), half_minute);
+        assert_eq!(watchdog_of(18, env(Some("17"), "30000000")), None);
+        assert_eq!(watchdog_of(17, env(Some("17"), "0")), None);
+        assert_eq!(watchdog_of(17, env(Some("17"), "-1")), None);
+        assert_eq!(watchdog_of(17, |_| None), None);
     }
 
     #[test]

@@ -29,6 +29,13 @@ pub enum StartError {
     /// glommio refused.
     #[error("cannot start an executor: {0}")]
     Executor(String),
+    /// Newer kernels count its rings as locked memory of the user.
+    #[error(
+        "no locked memory is left for an executor, which takes some 200 KiB; there is one for each \
+         of cores and two more: raise LimitMEMLOCK= in the systemd unit, --ulimit memlock= in Docker \
+         or ulimit -l, or set cores lower"
+    )]
+    LockedMemory,
     /// A socket path is too long.
     #[error("{setting} is longer than the 107 bytes that a unix socket's path may have")]
     PathTooLong {
@@ -39,7 +46,12 @@ pub enum StartError {
 
 impl From<GlommioError<()>> for StartError {
     fn from(error: GlommioError<()>) -> Self {
-        StartError::Executor(error.to_string())
+        match &error {
+            GlommioError::IoError(cause) if cause.raw_os_error() == Some(libc::ENOMEM) => {
+                StartError::LockedMemory
+            }
+            _ => StartError::Executor(error.to_string()),
+        }
     }
 }
 
@@ -86,8 +98,7 @@ impl Tier {
         let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name(&format!("serve-{core}"))
             .io_memory(0)
-            .spawn(move || serve(core, cores, relay))
-            .map_err(|error| StartError::Executor(error.to_string()))?;
+            .spawn(move || serve(core, cores, relay))?;
         self.executors.lock().push(executor);
         Ok(())
     }
@@ -174,5 +185,18 @@ fn role(kind: ListenerKind) -> Option<Role> {
         ListenerKind::Authreply => Some(Role::Authreply(Greeting::Awaited)),
         ListenerKind::Notify => Some(Role::Notify),
         ListenerKind::Ring | ListenerKind::Admin | ListenerKind::Http => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_executor_without_memory_says_what_to_raise() {
+        let refused = |errno| GlommioError::<()>::IoError(io::Error::from_raw_os_error(errno));
+        let says = |errno| StartError::from(refused(errno)).to_string();
+        assert!(says(libc::ENOMEM).contains("LimitMEMLOCK"));
+        assert!(!says(libc::EPERM).contains("LimitMEMLOCK"));
     }
 }

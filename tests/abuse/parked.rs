@@ -54,8 +54,46 @@ fn a_lookup_without_backend_fails_at_its_deadline_and_holds_no_other() {
         line.contains(&format!(", hash={hash}, tag=nowhere)")),
         "{line}"
     );
-    assert!(line.contains("Ring has never been synced"), "{line}");
+    // A director alone is synced from its start.
+    assert!(line.contains("(Ring synced for "), "{line}");
     assert!(line.contains("SeSSion/1"), "{line}");
+}
+
+/// A user that is being moved, for longer than a lookup may wait.
+#[test]
+fn a_timeout_says_when_the_user_was_refreshed() {
+    let site = Site::new()
+        .set("lookup_timeout", "\"2 s\"")
+        .set("director_user_kick_delay", "\"1 hour\"")
+        .set("kick_service", "\"none\"");
+    let admin = site.path("admin");
+    let listener = format!("[[listener]]\ntype = \"admin\"\npath = {admin:?}\n");
+    let homing = site.append(&listener).start();
+    EchoAuth::spawn(&homing.site.path("auth-login"), false);
+    let mut client = Peer::login(&homing.login());
+    let lives = client.ask(1, "user=ann|proxy");
+    let target = match host(&lives) {
+        Some("10.2.0.1") => "10.2.0.2",
+        _ => "10.2.0.1",
+    };
+    let mut operator = Peer::connect(&admin);
+    operator.send("VERSION\tdirector-doveadm\t1\t0\n");
+    operator.line();
+    operator.send(format!("USER-MOVE\tann\t{target}\n"));
+    assert_eq!(operator.line(), "OK");
+    assert_eq!(client.ask(2, "user=ann|proxy"), "FAIL\t2\tcode=temp_fail");
+    let log = homing.stop();
+    let line = log.lines().find(|line| line.contains("Timeout")).unwrap();
+    for said in [
+        "Timeout because kill waiting - queued for ",
+        " secs (Ring synced for ",
+    ] {
+        assert!(line.contains(said), "{line}");
+    }
+    let (_, age) = line.split_once(" secs, user refreshed ").expect("its age");
+    let (age, rest) = age.split_once(" secs ago, hash=").expect("its hash");
+    let age: u64 = age.parse().expect("a number");
+    assert!(age >= 1 && !rest.contains("tag="), "{line}");
 }
 
 fn md5_head(text: &[u8]) -> [u8; 4] {

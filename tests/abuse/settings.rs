@@ -40,6 +40,8 @@ fn check_names_file_line_and_key() {
         ("cores = 5000", "cores:"),
         ("director_user_expire = \"1 s\"", "director_user_expire:"),
         ("lookup_timeout = 0", "lookup_timeout:"),
+        ("user = \"no-such-user-here\"", "user:"),
+        ("group = \"no-such-group-here\"", "group:"),
         ("log_level", ""),
         ("\u{0}", ""),
     ] {

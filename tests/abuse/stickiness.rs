@@ -2,13 +2,21 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::process::Command;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::rig::homing::{PROGRAM, run};
 use crate::rig::peer::host;
 use crate::rig::{EchoAuth, Homing, Peer, Site, wait_until};
 
 fn start() -> Homing {
-    let homing = Site::new().set("director_user_expire", "\"10 s\"").start();
+    let homing = Site::new()
+        .set("director_user_expire", "\"10 s\"")
+        .set("auth_master_user_separator", "\"*\"")
+        .start();
     EchoAuth::spawn(&homing.site.path("auth-login"), false);
     homing
 }
@@ -23,6 +31,7 @@ fn users_stay_while_sessions_are_alive_and_go_when_not() {
         "t\x01tab",
         "cut",
         "behind-long",
+        "owner*boss",
         "left1",
         "left2",
     ];
@@ -31,7 +40,7 @@ fn users_stay_while_sessions_are_alive_and_go_when_not() {
         host(&reply).expect("a backend").to_owned()
     };
     let before: Vec<String> = names.iter().map(|name| ask(&mut client, name)).collect();
-    assert_eq!(homing.users(), 7);
+    assert_eq!(homing.users(), 8);
     let mut fifo = OpenOptions::new()
         .write(true)
         .open(homing.site.path("notify-fifo"))
@@ -40,18 +49,18 @@ fn users_stay_while_sessions_are_alive_and_go_when_not() {
     let mut long = Peer::connect(&homing.site.path("notify-socket"));
     for second in 0..14 {
         std::thread::sleep(Duration::from_secs(1));
-        fifo.write_all(b"fifo\nnobody\n").unwrap();
+        fifo.write_all(b"fifo\nnobody\nowner*boss\n").unwrap();
         sock.send("sock\nt\x01tab\n");
         // Every writer has its own half lines.
         long.send(if second % 2 == 0 { "c" } else { "ut\n" });
         let mut writer = Peer::connect(&homing.site.path("notify-socket"));
         writer.send([&vec![b'x'; 3000][..], b"\nbehind-long\n"].concat());
     }
-    assert_eq!(homing.users(), 5, "nobody else is left");
+    assert_eq!(homing.users(), 6, "nobody else is left");
     wait_until("all that is too long is skipped", || {
         homing.total("keep_alives_skipped") >= 14
     });
-    for (name, before) in names.iter().zip(&before).take(5) {
+    for (name, before) in names.iter().zip(&before).take(6) {
         assert_eq!(&ask(&mut client, name), before);
     }
     // Nobody keeps them alive any more.
@@ -64,6 +73,38 @@ fn users_stay_while_sessions_are_alive_and_go_when_not() {
         "{users}"
     );
     homing.stop();
+}
+
+/// Not even the keeper is left, as when a whole control group is killed: dist/homing.service has `homing clean` run then.
+#[test]
+fn clean_frees_writers_that_wait_for_killed_processes() {
+    let mut homing = start();
+    let children = format!("/proc/{0}/task/{0}/children", homing.pid());
+    let keeper = std::fs::read_to_string(children).unwrap();
+    let keeper = Pid::from_raw(keeper.trim().parse().expect("one child"));
+    kill(keeper, Signal::SIGKILL).unwrap();
+    homing.kill();
+    let fifo = homing.site.path("notify-fifo");
+    let writer = std::thread::spawn(move || {
+        let mut fifo = OpenOptions::new().write(true).open(fifo)?;
+        // Nobody reads any more, which ends in a broken pipe, or it is gone: both are answers.
+        fifo.write_all(b"ann\n")
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!writer.is_finished(), "it waits for a reader");
+    let mut clean = Command::new(PROGRAM);
+    clean.arg("clean").arg("--config").arg(homing.site.config());
+    let (status, _, said) = run(clean, &homing.site.path(""));
+    assert_eq!(status, 0, "{said}");
+    wait_until("the writer goes on", || writer.is_finished());
+    for name in [
+        "login-socket",
+        "userdb-socket",
+        "notify-fifo",
+        "notify-socket",
+    ] {
+        assert!(!homing.site.path(name).exists(), "{name} is left behind");
+    }
 }
 
 #[test]

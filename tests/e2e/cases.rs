@@ -35,7 +35,7 @@ macro_rules! for_each_case {
 }
 
 /// Makes one `#[test]` for each column and each place where something else than the rig makes the
-/// director's sockets: Dovecot's master, or Homing's keeper. Only Dovecot 2.3 has a director of its
+/// director's sockets: Dovecot's master, or Homing's keeper, as root and not as root. Only Dovecot 2.3 has a director of its
 /// own, so the control has the columns with a 2.3 proxy.
 macro_rules! for_each_placement {
     ($name:ident, $body:path) => {
@@ -52,6 +52,7 @@ macro_rules! for_each_placement {
             }
             for_each_placement!(@homing homing_service, DovecotService, $body);
             for_each_placement!(@homing homing_systemd, SystemdLike, $body);
+            for_each_placement!(@homing homing_unprivileged, Unprivileged, $body);
         }
     };
     (@homing $module:ident, $placement:ident, $body:path) => {

@@ -49,6 +49,20 @@ fn homing_agrees_on_tags() {
     same_answers(servers, &["", "east", "west", "a@b"]);
 }
 
+#[test]
+fn homing_agrees_on_weights_and_states() {
+    let orders: [&[&str]; 6] = [
+        &["update", "10.0.0.1", "7"],
+        &["update", "10.0.0.2", "300"],
+        &["update", "10.0.0.3", "0"],
+        &["down", "10.0.0.4"],
+        &["update", "10.0.0.7", "1"],
+        &["add", "2001:db8::7", "55"],
+    ];
+    let servers = "10.0.0.1-10.0.0.6 10.0.0.7-10.0.0.9@east";
+    same_answers_after(servers, &orders, &["", "east"]);
+}
+
 /// Recorded from Dovecot 2.3.19.1.
 fn known_answers(kind: DirectorKind) {
     let site = Site::new();
@@ -82,11 +96,22 @@ fn known_answers(kind: DirectorKind) {
 }
 
 fn same_answers(servers: &str, tags: &[&str]) {
+    same_answers_after(servers, &[], tags);
+}
+
+/// Both directors get the same orders from doveadm before they are asked.
+fn same_answers_after(servers: &str, orders: &[&[&str]], tags: &[&str]) {
     let site = Site::new();
     StubAuth::start(&site.path().join("auth"));
     let names = random_names(NAMES);
     let dovecot = start(&site, DirectorKind::Dovecot23, "dovecot", servers);
     let homing = start(&site, DirectorKind::Homing, "homing", servers);
+    for order in orders {
+        for director in [&dovecot, &homing] {
+            let (said, status) = director.doveadm(&[&["director"], *order].concat());
+            assert_eq!(status, Some(0), "{order:?}: {said}");
+        }
+    }
     for tag in tags {
         let users: Vec<_> = names.iter().map(|name| (name.as_slice(), *tag)).collect();
         let theirs = StubAuth::ask(&dovecot.sockets().login, &users);

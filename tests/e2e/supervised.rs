@@ -1,4 +1,5 @@
-//! Homing as systemd starts it: as root, beside Dovecot, with a keeper that makes the sockets.
+//! Homing as systemd starts it: as root, beside Dovecot, with a keeper that makes the sockets; and Homing that
+//! never was root.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -6,10 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::rig::DirectorPlacement::SystemdLike;
+use crate::rig::DirectorPlacement::{SystemdLike, Unprivileged};
 use crate::rig::{
-    Case, Client, DirectorKind, DirectorPlacement, PATIENCE, Supervised, Tier, TierSpec, User, now,
-    status_field, wait_until,
+    Case, Client, DirectorKind, DirectorPlacement, PATIENCE, Supervised, Tier, TierSpec, User,
+    descendants, now, status_field, wait_until,
 };
 
 const SOON: Duration = PATIENCE;
@@ -19,17 +20,17 @@ const RECONNECT_LIMIT: Duration = PATIENCE;
 const EXPIRE: u32 = 10;
 
 macro_rules! tests {
-    ($($name:ident: $body:ident($case:ident);)*) => {
-        mod homing {
+    ($module:ident, $placement:ident, $($name:ident: $body:ident($case:ident);)*) => {
+        mod $module {
             $(#[test]
             fn $name() {
-                super::$body(crate::cases::$case.homing(super::SystemdLike));
+                super::$body(crate::cases::$case.homing(super::$placement));
             })*
         }
     };
 }
 
-tests! {
+tests! { homing, SystemdLike,
     main_process_is_unprivileged_and_ready_means_ready: privileges(ALL_23);
     dovecot_restarts_23: dovecot_restarts(ALL_23);
     dovecot_restarts_24: dovecot_restarts(ALL_24);
@@ -40,6 +41,15 @@ tests! {
     killed_homing_hangs_nobody_shared_23: killed(PROXY_23);
     killed_homing_hangs_nobody_shared_24: killed(PROXY_24);
     refuses_beside_dovecots_director: refuses(ALL_23);
+}
+
+tests! { unprivileged, Unprivileged,
+    homing_is_not_root_23: not_root(ALL_23);
+    homing_is_not_root_24: not_root(PROXY_24);
+    dovecot_restarts_23: dovecot_restarts(PROXY_23);
+    dovecot_restarts_24: dovecot_restarts(ALL_24);
+    killed_homing_hangs_nobody_23: killed(ALL_23);
+    killed_homing_hangs_nobody_24: killed(PROXY_24);
 }
 
 fn start(case: Case) -> Tier {
@@ -89,6 +99,31 @@ fn privileges(case: Case) {
                 .file_type()
                 .is_fifo()
         );
+    }
+}
+
+/// Neither it nor its keeper ever was, and both ends of a restart work.
+fn not_root(case: Case) {
+    let mut tier = start(case);
+    let mut client = Client::new();
+    let home = tier.visit(&mut client, "imap", "late");
+    for _ in 0..2 {
+        let homing = tier.director.pid();
+        let keeper = descendants(homing);
+        assert_eq!(keeper.len(), 1, "{keeper:?}");
+        for pid in [homing, keeper[0].0] {
+            assert!(!status_field(pid, "Uid:").contains(&"0".to_owned()));
+            assert!(!status_field(pid, "Gid:").contains(&"0".to_owned()));
+            assert_eq!(status_field(pid, "CapPrm:"), ["0000000000000000"]);
+        }
+        tier.director.stop();
+        assert!(!tier.director.sockets().login.exists());
+        tier.director.run();
+        logins_work_again(&tier, &mut client);
+        assert_eq!(tier.visit(&mut client, "imap", "late"), home);
+        wait_until("deliveries work again", RECONNECT_LIMIT, || {
+            tier.deliver(&mut client, &["late"], "again")["codes"]["late"] == 250
+        });
     }
 }
 
@@ -144,9 +179,14 @@ fn killed(case: Case) {
     let home = tier.visit(&mut client, "imap", "late");
     tier.open(&mut client, "early");
     let sockets = tier.director.sockets().clone();
-    let homing = tier.director.supervised();
-    homing.signal(libc::SIGKILL);
-    assert_eq!(homing.wait_end(), Some(128 + libc::SIGKILL));
+    if case.placement == SystemdLike {
+        let homing = tier.director.supervised();
+        homing.signal(libc::SIGKILL);
+        assert_eq!(homing.wait_end(), Some(128 + libc::SIGKILL));
+    } else {
+        tier.director.kill();
+        wait_until("the keeper's end", SOON, || !sockets.notify.exists());
+    }
     assert!(!sockets.notify.exists(), "a FIFO that nobody reads");
     assert!(!sockets.login.exists(), "a socket that nobody answers");
     // Two keep-alive lines fall due meanwhile.

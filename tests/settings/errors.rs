@@ -534,6 +534,24 @@ fn two_listeners_at_one_place() {
     );
     let text = "director_mail_servers = '::1'\nlistener = [1]";
     assert_eq!(errors(text), ["t.toml:2: listener: It is not a table"]);
+    let listener = |n| format!("[[listener]]\ntype = 'login'\npath = '/{n}'\n");
+    let many: String = (0..65).map(listener).collect();
+    let text = format!("director_mail_servers = '::1'\n{many}");
+    assert_eq!(errors(&text), ["t.toml:2: listener: Too many listeners"]);
+}
+
+#[test]
+fn users_and_groups_that_are_not_there() {
+    let text = "director_mail_servers = '::1'\nuser = 'nobody-here'\ngroup = 'none-such'\n\
+        [[listener]]\ntype = 'login'\npath = '/a'\nowner = 'nobody-here'\ngroup = 'none-such'\n\
+        [[listener]]\ntype = 'login'\npath = '/b'\nowner = 4711\ngroup = 'somebody'\n";
+    let wanted = [
+        "t.toml:2: user: There is no user 'nobody-here'",
+        "t.toml:3: group: There is no group 'none-such'",
+        "t.toml:7: listener.owner: There is no user 'nobody-here'",
+        "t.toml:8: listener.group: There is no group 'none-such'",
+    ];
+    assert_eq!(errors(text), wanted);
 }
 
 #[test]

@@ -383,3 +383,18 @@ fn reloading() {
     );
     assert_eq!(changes.len(), 2);
 }
+
+/// `HOMING_RECORD=1 cargo test --test settings reference` writes it again.
+#[test]
+fn the_printed_reference_is_the_one_of_the_code() {
+    let reference = homing::settings::reference();
+    let file = "docs/settings.md";
+    if std::env::var_os("HOMING_RECORD").is_some() {
+        std::fs::write(file, &reference).unwrap();
+    }
+    let printed = std::fs::read_to_string(file).unwrap();
+    assert!(
+        printed == reference,
+        "{file} is not what `homing settings` prints: HOMING_RECORD=1 cargo test --test settings reference"
+    );
+}

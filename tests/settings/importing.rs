@@ -74,6 +74,32 @@ fn no_consistent_hashing_is_refused() {
 }
 
 #[test]
+fn a_configuration_of_2_4_is_refused() {
+    let text =
+        "# 2.4.1-4 (7d8c0e5759): /etc/dovecot/dovecot.conf\ndovecot_config_version = 2.4.0\n";
+    let error = import_text("t", text).unwrap_err();
+    assert!(matches!(error, ImportError::NoDirector { .. }));
+    assert!(error.to_string().starts_with("t:2: "), "{error}");
+}
+
+#[test]
+fn the_user_is_that_of_dovecots_director() {
+    let user = |text: &str| import_text("t", &format!("director_mail_servers = ::1\n{text}"));
+    let user = |text: &str| load(&user(text).unwrap().toml).user;
+    let service = "service director {\n  user = ";
+    assert_eq!(user("").as_deref(), Some("dovecot"));
+    assert_eq!(
+        user("default_internal_user = dov\n").as_deref(),
+        Some("dov")
+    );
+    assert_eq!(
+        user(&format!("{service}other\n}}\n")).as_deref(),
+        Some("other")
+    );
+    assert_eq!(user(&format!("{service}root\n}}\n")), None);
+}
+
+#[test]
 fn the_built_in_admin_socket_is_there_and_the_others_are_off() {
     let imported = import_text("t", "director_mail_servers = 10.0.0.1\n").unwrap();
     let s = load(&imported.toml);

@@ -44,6 +44,7 @@ impl World {
             since,
             deadline,
             key,
+            bytes: 0,
             lookup: Waiting { user },
         };
         let at = self.nodes[n].at(n);

@@ -313,6 +313,7 @@ impl Ring {
         let standing = Standing {
             handshaked: !is_ring,
             synced: !is_ring,
+            sync_since: (!is_ring).then_some(now.wall),
             ..Standing::alone()
         };
         let snapshot = Arc::new(director.snapshot(standing));

@@ -88,6 +88,15 @@ pub enum ImportError {
         /// `file:line`.
         at: String,
     },
+    /// Dovecot 2.4 has neither a director nor settings for one.
+    #[error(
+        "{at}: dovecot_config_version: this is a configuration of Dovecot 2.4, which has no director: \
+         import the 2.3 one of the old director, or begin with the example in Homing's README.md"
+    )]
+    NoDirector {
+        /// `file:line`.
+        at: String,
+    },
 }
 
 /// Imports a file: the output of `doveconf -n`, or a configuration with all that it includes.
@@ -110,15 +119,20 @@ struct Import<'c> {
 }
 
 impl Import<'_> {
+    /// Two listeners may give rise to the same note.
     fn note(&mut self, kind: NoteKind, text: impl Into<String>) {
-        self.notes.push(Note {
-            kind,
-            text: text.into(),
-        });
+        let text = text.into();
+        let note = Note { kind, text };
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 }
 
 fn import(root: &Section) -> Result<Imported, ImportError> {
+    if let Some(set) = root.settings.get("dovecot_config_version") {
+        return Err(ImportError::NoDirector { at: set.at.clone() });
+    }
     let base_dir = root
         .get("base_dir")
         .unwrap_or("/run/dovecot")
@@ -136,6 +150,8 @@ fn import(root: &Section) -> Result<Imported, ImportError> {
             separator(&mut import);
         } else if spec.name == "client_limit" {
             client_limit(&mut import);
+        } else if spec.name == "user" {
+            user(&mut import);
         } else if spec.name.starts_with("director_") || spec.name == "base_dir" {
             setting(&mut import, spec);
         }
@@ -263,6 +279,25 @@ fn separator(import: &mut Import<'_>) {
     }
 }
 
+/// The user of Dovecot's director, who may open the sockets of auth and ipc.
+fn user(import: &mut Import<'_>) {
+    let own = import
+        .root
+        .of_kind("service")
+        .find(|s| s.name == "director")
+        .and_then(|s| s.settings.get("user"));
+    let value = own.map_or("$default_internal_user", |set| set.value.as_str());
+    let user = expand(value, import.root);
+    if user == "root" {
+        let at = own.map_or(String::new(), |set| format!("{}: ", set.at));
+        let text =
+            format!("{at}service director: user = root: Homing becomes an unprivileged user");
+        import.note(NoteKind::Dropped, text);
+    } else if !user.is_empty() {
+        import.settings.push(("user", write::string(&user)));
+    }
+}
+
 fn client_limit(import: &mut Import<'_>) {
     let director = import
         .root
@@ -312,11 +347,11 @@ fn leftovers(import: &mut Import<'_>) {
     for service in root.of_kind("service").filter(|s| s.name == "director") {
         for (key, set) in &service.settings {
             let reason = match key.as_str() {
-                "client_limit" => continue,
+                "client_limit" | "user" => continue,
                 "executable" | "process_limit" | "process_min_avail" | "service_count"
                 | "idle_kill" => "Homing is one process that runs all the time",
-                "user" | "group" | "extra_groups" | "chroot" => {
-                    "who Homing runs as is said by the settings user and group, or by systemd"
+                "group" | "extra_groups" | "chroot" => {
+                    "Homing has the groups of its user, and no chroot"
                 }
                 _ => "it has no counterpart",
             };

@@ -3,6 +3,7 @@
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
 
 /// CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER (owner and mode in any directory) and
@@ -30,6 +31,8 @@ pub(super) fn confine() -> Result<(), Errno> {
         unsafe { signal(ignored, SigHandler::SigIgn) }?;
     }
     SigSet::empty().thread_set_mask()?;
+    // What it makes gets its mode explicitly.
+    umask(Mode::empty());
     // SAFETY: nothing above the three standard descriptors has been opened by this process yet;
     // what is there was inherited by mistake. Kernels before 5.9 do not know the call.
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };

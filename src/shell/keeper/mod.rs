@@ -26,12 +26,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 
 use super::sockets::BindClass;
-use crate::settings::Listener;
+use crate::settings::{Listener, MAX_LISTENERS};
 
 pub use process::run;
 
-/// More listeners than anyone has; it bounds the messages and the keeper's descriptors.
-pub const LISTENER_LIMIT: usize = 64;
+/// As many as settings can have.
+pub const LISTENER_LIMIT: usize = MAX_LISTENERS;
 
 /// How long one message of the first round may take: a listener is made within a second, even
 /// when another process holds its directory.

@@ -128,7 +128,7 @@ fn found_reply(line: &[u8], found: &Found<'_>, conn: &mut Conn, cx: &mut Context
         return Line::Passed;
     };
     if let (Some(user), Some(destuser)) = (&found.user, &found.destuser) {
-        cx.compare_names(user, destuser);
+        cx.compare_names(user, destuser, &asked);
     }
     cx.directory.fetch_shard(question.hash);
     cx.batch.push(line, question, asked);
@@ -240,13 +240,13 @@ impl Context {
 
     /// A kick finds a session by the hash of `user`, while its backend was chosen by that of
     /// `destuser`: where they differ, moves will not end the session.
-    fn compare_names(&mut self, user: &[u8], destuser: &[u8]) {
+    fn compare_names(&mut self, user: &[u8], destuser: &[u8], asked: &Asked) {
         let separator = self.snapshot.master_user_separator;
         let template = Arc::clone(&self.snapshot.username_hash);
         let [by_user, by_destuser] = [user, destuser]
             .map(|name| template.hash(cut_master_user(name, separator), &mut self.names));
         if by_user != by_destuser {
-            self.report_names_differ(user, destuser);
+            self.report_names_differ(user, destuser, asked);
         }
     }
 
@@ -267,6 +267,7 @@ impl Context {
             since: self.now,
             deadline,
             key: waiting.question.key(&self.snapshot),
+            bytes: waiting.line.len(),
             lookup: waiting,
         };
         match self.parking.park(parked) {
@@ -300,7 +301,9 @@ impl Context {
     pub(super) fn keep_alive(&mut self, line: &[u8]) {
         self.stats.keep_alives += 1;
         let name = unescape(line);
-        let hash = self.snapshot.username_hash.hash(&name, &mut self.names);
+        // As in the lookup, or a session of a master user (`destuser=user*master`) would not count.
+        let name = cut_master_user(&name, self.snapshot.master_user_separator);
+        let hash = self.snapshot.username_hash.hash(name, &mut self.names);
         self.directory.keep_alive(hash, self.wall, &self.snapshot);
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::Context;
+use super::conn::Asked;
 use super::lookups::{LogAbout, Waiting};
 use crate::core::lookup::Socket;
 use crate::core::parking::Parked;
@@ -67,8 +68,15 @@ impl Context {
             [] => String::new(),
             tag => format!(", tag={}", printable(tag)),
         };
+        let key = question.key(&self.snapshot);
+        let known = key.and_then(|key| self.directory.peek(key, self.wall, &self.snapshot));
+        let user = known.map_or_else(String::new, |user| {
+            let weak = if user.is_weak() { ", weak user" } else { "" };
+            let age = self.wall.0.saturating_sub(user.stamp().0);
+            format!("{weak}, user refreshed {age} secs ago")
+        });
         let why = format!(
-            "Timeout because {} - queued for {} secs ({}, hash={}{tag})",
+            "Timeout because {} - queued for {} secs ({}{user}, hash={}{tag})",
             parked.reason,
             self.now.since(parked.since) / 1_000_000_000,
             self.snapshot.ring_state(self.wall),
@@ -127,9 +135,10 @@ impl Context {
     }
 
     /// A passdb gives a user two names whose hashes differ.
-    pub(super) fn report_names_differ(&mut self, user: &[u8], destuser: &[u8]) {
+    pub(super) fn report_names_differ(&mut self, user: &[u8], destuser: &[u8], asked: &Asked) {
         if let Some(more) = self.limits.names.allow(self.now) {
             tracing::warn!(
+                session = asked.session(),
                 "User {} has destuser={}, and their director_username_hash differs: moves will \
                  not end such sessions; the passdb should return names that hash alike{}",
                 printable(user),

@@ -13,9 +13,10 @@ use crossbeam::channel::{Sender, bounded};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use super::orders::Orders;
-use super::{Driver, Machine, RingIo, Tuning};
-use crate::core::UserHash;
+use super::{Driver, LOST_PER_TURN, Machine, RingIo, Tuning};
 use crate::core::ring::{Answer, Draining, Input, Report, Request, Ticket, Whereabouts};
+use crate::core::users::SHARDS;
+use crate::core::{Mono, UserHash};
 use crate::shell::clock;
 use crate::shell::cores::Cores;
 use crate::shell::epoll::Events;
@@ -28,6 +29,9 @@ use crate::shell::tier::StartError;
 const IDLE_MS: i32 = 1000;
 /// Pause after a failure of the kernel, before the ring is served again.
 const FAILED_PAUSE: u64 = 100_000_000;
+/// At the end, how long neighbours may take to read what they are told, and how often that is looked at.
+const FLUSH_LIMIT: u64 = Mono::SECOND;
+const FLUSH_PAUSE: u64 = 5_000_000;
 /// How long the summary is waited for.
 const SUMMARY_LIMIT: Duration = Duration::from_secs(1);
 
@@ -132,7 +136,7 @@ impl RingThread {
             .name("ring")
             .io_memory(0)
             .spawn(move || serve(ring))
-            .map_err(|error| StartError::Executor(error.to_string()))?;
+            .map_err(StartError::from)?;
         Ok(RingThread {
             mailbox,
             listeners: Cell::new(0),
@@ -254,11 +258,29 @@ impl<M: Machine> RingIo<M> {
         }
     }
 
+    /// Waits until all that was said is with the kernel, or a neighbour does not take it.
+    fn flush_all(&mut self) {
+        let end = clock::mono().after(FLUSH_LIMIT);
+        while self.conns.values().any(|conn| conn.outbox.len() > 0) && clock::mono() < end {
+            for conn in self.conns.values_mut() {
+                conn.flush();
+            }
+            clock::sleep_until(clock::mono().after(FLUSH_PAUSE));
+        }
+    }
+
     /// Says what is left to be said, and closes everything.
     pub(super) fn leave(&mut self) {
         self.stop_listening();
-        self.drain_notes();
-        self.settle();
+        // No lookup core works any more: what they have left is all that there is.
+        for _ in 0..=SHARDS / LOST_PER_TURN {
+            self.drain_notes();
+            self.settle();
+            if self.notes.is_empty() {
+                break;
+            }
+        }
+        self.flush_all();
         self.handle(Input::Leave);
         self.settle();
         self.conns.clear();

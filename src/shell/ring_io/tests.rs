@@ -420,6 +420,28 @@ fn messages_are_carried_out_and_the_last_ends_it() {
 }
 
 #[test]
+fn at_the_end_all_notes_are_told_of_and_all_that_was_said_is_written() {
+    let (mut rig, address) = Rig::listening();
+    let mut peer = TcpStream::connect(address).unwrap();
+    rig.until_told(&Told::Accepted(FIRST, OWN.parse().unwrap()));
+    for shard in 0..70_000u32 {
+        rig.notes.put(user((shard % SHARDS as u32) << 22 | 1));
+    }
+    let said = vec![b'x'; 8 << 20];
+    rig.io.machine.buffers.insert(FIRST, said.clone());
+    let reader = std::thread::spawn(move || {
+        let mut read = Vec::new();
+        peer.read_to_end(&mut read).map(|_| read)
+    });
+    rig.mailbox.send(Message::Leave);
+    assert!(rig.turn(5000) && rig.io.left);
+    let lost = |it: &&Told| matches!(it, Told::NotesLost(_));
+    assert_eq!(rig.io.machine.told.iter().filter(lost).count(), SHARDS);
+    assert_eq!(rig.io.machine.told.last(), Some(&Told::Left));
+    assert_eq!(reader.join().unwrap().unwrap().len(), said.len());
+}
+
+#[test]
 fn lost_notes_are_looked_for_and_those_who_wait_ask_again() {
     let mut rig = Rig::new();
     rig.cores.waits_of(1).set(true);

@@ -161,6 +161,13 @@ impl Homing {
         }
     }
 
+    /// Ends it without a warning.
+    #[allow(dead_code, reason = "not every program of tests needs it")]
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         nix::sys::signal::kill(pid, signal).unwrap();

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, chown, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -44,6 +44,8 @@ pub enum DirectorPlacement {
     DovecotService,
     /// As systemd would start it: as root, to become `dovecot`. Its keeper makes the sockets.
     SystemdLike,
+    /// Started as `dovecot`, in the group that may enter `login`. Somebody gave it `login/director/`.
+    Unprivileged,
 }
 
 /// Sockets a director serves for one proxy.
@@ -110,11 +112,15 @@ enum Running {
 impl Director {
     /// Starts a director and waits until it serves.
     pub fn start(site: &Site, spec: DirectorSpec) -> Self {
-        let running = match (spec.kind, spec.placement) {
+        let placement = spec.placement;
+        let running = match (spec.kind, placement) {
             (DirectorKind::Dovecot23, DirectorPlacement::Standalone) => {
                 Running::Dovecot(start_dovecot(site, &spec))
             }
-            (DirectorKind::Homing, DirectorPlacement::Standalone) => Running::Homing(None),
+            (
+                DirectorKind::Homing,
+                DirectorPlacement::Standalone | DirectorPlacement::Unprivileged,
+            ) => Running::Homing(None),
             (DirectorKind::Homing, DirectorPlacement::SystemdLike) => Running::Supervised(None),
             (kind, placement) => panic!("{kind:?} cannot be started as {placement:?}"),
         };
@@ -127,6 +133,12 @@ impl Director {
             let settings = homing_settings(&director.spec, &director.admin_socket());
             fs::write(director.settings(), settings).expect("settings");
             fs::write(director.doveadm_config(), for_doveadm(&director.base())).expect("a file");
+            if placement == DirectorPlacement::Unprivileged {
+                // For its admin socket.
+                fs::create_dir(director.base()).expect("a directory");
+                let owner = owner(&director.spec.auth_login);
+                chown(director.base(), Some(owner), None).expect("chown");
+            }
             director.run();
         }
         director.wait_ready();
@@ -222,19 +234,20 @@ impl Director {
     /// Starts it again after [`Self::stop`].
     pub fn run(&mut self) {
         let (log, settings) = (self.log(), self.settings());
+        let become_user = become_user(&self.spec);
         match &mut self.running {
             Running::Dovecot(dovecot) => dovecot.run(),
             Running::Homing(running) => {
                 let hosts = with_hosts(&self.site);
-                let mut args = vec!["--mount"];
-                args.extend(hosts.iter().map(String::as_str));
+                let mut words: Vec<&str> = become_user.iter().map(String::as_str).collect();
+                if !hosts.is_empty() {
+                    words.extend(["unshare", "--mount"]);
+                    words.extend(hosts.iter().map(String::as_str));
+                }
                 let settings = settings.to_str().expect("an ASCII path");
-                args.extend([HOMING, "run", "--config", settings]);
+                words.extend([HOMING, "run", "--config", settings]);
                 let ready = count_lines(&log, "ready");
-                let mut started = match hosts.is_empty() {
-                    true => Proc::start(HOMING, &args[2..], &log),
-                    false => Proc::start("unshare", &args, &log),
-                };
+                let mut started = Proc::start(words[0], &words[1..], &log);
                 wait_until("Homing says that it is ready", START_LIMIT, || {
                     let said = || std::fs::read_to_string(&log).unwrap_or_default();
                     assert!(started.is_running(), "Homing ended at once: {}", said());
@@ -454,8 +467,33 @@ fn kick_services(spec: &DirectorSpec) -> String {
 }
 
 /// Who may open auth's socket: `dovecot`, whose number differs between the two Debians.
-fn owner(socket: &Path) -> u32 {
+pub fn owner(socket: &Path) -> u32 {
     fs::metadata(socket).expect("auth's socket").uid()
+}
+
+/// What has to be in front of the command of a process that is not to be root: it is in the group that may
+/// enter Dovecot's `login`.
+fn become_user(spec: &DirectorSpec) -> Vec<String> {
+    if spec.placement != DirectorPlacement::Unprivileged {
+        return Vec::new();
+    }
+    let login = spec.sockets.login.ancestors().nth(2).expect("login");
+    let group = fs::metadata(login).expect("Dovecot's directory").gid();
+    let (user, group) = (owner(&spec.auth_login), group.to_string());
+    let user = user.to_string();
+    // A change of user would take the signal away.
+    [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "--reuid",
+        &user,
+        "--regid",
+        &group,
+        "--clear-groups",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 /// What Homing needs where Dovecot's master hands the listeners over, and auth is in the master's

@@ -31,7 +31,7 @@ pub use clock::{PATIENCE, now, wait_until};
 pub use director::{Director, DirectorKind, DirectorPlacement, DirectorSpec, Sockets};
 pub use dovecot::{LoginMode, Version};
 pub use heartbeat::Heartbeat;
-pub use process::status_field;
+pub use process::{descendants, status_field};
 pub use scripted_auth::{ScriptedAuth, Talk};
 pub use site::Site;
 pub use stub_auth::StubAuth;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::clock::{PATIENCE, wait_until};
 use super::config::{Ports, login_mode, render};
-use super::director::{Director, DirectorKind, DirectorPlacement, DirectorSpec, Sockets};
+use super::director::{Director, DirectorKind, DirectorPlacement, DirectorSpec, Sockets, owner};
 use super::dovecot::{Dovecot, LoginMode, Version};
 use super::seat::Seat;
 use super::site::Site;
@@ -136,6 +136,11 @@ impl Tier {
             DirectorPlacement::DovecotService => Director::of(&site, &proxy, director),
             DirectorPlacement::Standalone => {
                 make_socket_directory(&proxy);
+                Director::start(&site, director)
+            }
+            DirectorPlacement::Unprivileged => {
+                let owner = owner(&director.auth_login);
+                chown(make_socket_directory(&proxy), Some(owner), None).expect("chown");
                 Director::start(&site, director)
             }
             // The keeper makes the directory.
@@ -354,6 +359,7 @@ fn start_proxy(
         Some(_) => ("director", "proxy-notify"),
         None => ("director/auth", "director/notify"),
     };
+    let userdb_socket = userdb_socket(spec.case.placement);
     Dovecot::start(site, "proxy", version, |dovecot| {
         let mut values = dovecot.values();
         values.extend(PROXY_PORTS.values());
@@ -363,6 +369,7 @@ fn start_proxy(
             ("SHUTDOWN_CLIENTS", yes_no(spec.shutdown_clients)),
             ("AUTH_SOCKET", auth_socket.to_owned()),
             ("NOTIFY_PATH", notify_path.to_owned()),
+            ("USERDB_SOCKET", userdb_socket.to_owned()),
             ("DOVEADM_PASSWORD", doveadm_password(site)),
             (
                 "DIRECTOR_SERVICE",
@@ -399,14 +406,22 @@ fn sockets(base: &Path, placement: DirectorPlacement) -> Sockets {
     };
     Sockets {
         login: login.join(auth),
-        userdb: base.join("director-userdb"),
+        userdb: base.join(userdb_socket(placement)),
         notify: login.join(notify),
         authreply: None,
     }
 }
 
+/// In `base_dir`, where only root can make something.
+fn userdb_socket(placement: DirectorPlacement) -> &'static str {
+    match placement {
+        DirectorPlacement::Unprivileged => "login/director/userdb",
+        _ => "director-userdb",
+    }
+}
+
 /// Makes `login/director/` in the proxy's `base_dir`. `login` itself is made by Dovecot.
-fn make_socket_directory(proxy: &Dovecot) {
+fn make_socket_directory(proxy: &Dovecot) -> PathBuf {
     let login = proxy.base().join("login");
     wait_until("Dovecot makes base_dir/login", SOCKET_LIMIT, || {
         login.is_dir()
@@ -414,4 +429,5 @@ fn make_socket_directory(proxy: &Dovecot) {
     let directory = login.join("director");
     fs::create_dir_all(&directory).expect("login/director");
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("chmod");
+    directory
 }
