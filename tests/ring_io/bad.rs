@@ -102,7 +102,7 @@ fn one_that_floods() {
         assert!(host(&client.ask(1, "user=ann|proxy")).is_some());
     }
     // Made before, or making them would take longer than following them.
-    let line = |n| format!("USER-MOVE\t{}\t{PORT}\t{n}\t7\t10.9.9.9\n", trio.ring.other);
+    let line = |n| format!("HOST-FLUSH\t{}\t{PORT}\t{n}\t10.9.9.9\n", trio.ring.other);
     let lines: Arc<String> = Arc::new((1..=ORDERS).map(line).collect());
     let floods = trio.bad.streams().map(|mut stream| {
         let lines = Arc::clone(&lines);

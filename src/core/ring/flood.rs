@@ -23,12 +23,12 @@ const IDLE_LINE: u64 = 5;
 const IDLE_USER: u64 = 1;
 /// ASK, which a joining director says for each login that it has.
 const QUESTION: u64 = 1;
-/// An order that its own director sends. 10,000 a second go on all the time, and 100,000 at once: more than all
-/// backends that a ring can have, taken down together.
-const ORDER: u64 = 100;
-/// USER-WEAK of its own director: all users may be near their end when they come, if they come every quarter
-/// of an hour.
-const CONFIRMATION: u64 = 20;
+/// An order about a backend that its own director sends. 10,000 a second go on all the time, and 100,000 at once:
+/// more than all backends that a ring can have, taken down together.
+const HOST_ORDER: u64 = 100;
+/// An order about a user, likewise. A move is two of them, so that 25,000 users a second may leave a backend; and
+/// all users may be near their end when they come, if they come every quarter of an hour.
+const USER_ORDER: u64 = 20;
 /// USER-KICK-HASH: one for each of all users, when two parts of a ring meet.
 const KICK_HASH: u64 = 1;
 /// What is passed on costs so many times less, so that the director at which a flood begins is cut off, and not
@@ -114,10 +114,14 @@ impl Ring {
         order: &Order<'_>,
     ) {
         let price = match order {
-            Order::UserWeak { .. } => CONFIRMATION,
-            Order::UserKickHash { .. } => KICK_HASH,
             Order::Host(host) if self.is_known_as(host) => IDLE_LINE,
-            _ => ORDER,
+            Order::Host(_) | Order::HostRemove(_) | Order::HostFlush(_) => HOST_ORDER,
+            Order::UserWeak { .. }
+            | Order::UserMove { .. }
+            | Order::UserKick(_)
+            | Order::UserKickAlt { .. }
+            | Order::UserKilledEverywhere(_) => USER_ORDER,
+            Order::UserKickHash { .. } => KICK_HASH,
         };
         // What nobody has issued becomes an order of ours, so its sender answers for it.
         let relayed = seen == Seen::New && self.conns.director(id) != Some(origin.director);
