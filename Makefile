@@ -9,7 +9,7 @@ SECONDS ?= 60
 # Seeds of the simulator.
 SEEDS ?= 10000
 
-.PHONY: all test lint deny sim sim-size fuzz bench demo deb rpm oci package-test
+.PHONY: all test lint deny sim sim-size fuzz bench pictures demo deb rpm oci package-test
 
 all:
 	$(CARGO) build --release --workspace
@@ -48,6 +48,12 @@ bench:
 	sh tests/setup.sh
 	$(CARGO) build --release --workspace
 	python3 benches/side_by_side.py --homing target/release/homing
+
+# The pictures of tuning.md; needs root. On a machine with other work: make pictures PICTURES="--nice -20"
+pictures:
+	sh tests/setup.sh
+	$(CARGO) build --release --workspace
+	python3 benches/pictures.py $(PICTURES)
 
 demo:
 	$(CARGO) run --release -- demo

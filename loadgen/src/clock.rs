@@ -30,6 +30,13 @@ impl CpuClock {
     }
 }
 
+/// How long the calling thread could have run and did not, because others had the CPU; nanoseconds so
+/// far. `None`: the kernel does not count it.
+pub(crate) fn waited_for_cpu() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Nanoseconds of the monotonic clock.
 ///
 /// A `u64`, not an `Instant`: it is stored once per request in flight, and differences of it go

@@ -195,8 +195,8 @@ fn warnings(runs: &[Saved]) -> Vec<String> {
     if !slow.is_empty() {
         let names = slow.join(", ");
         warnings.push(format!(
-            "the generator was or may have been the bottleneck in {names}: the ratios say little \
-             about the targets"
+            "the generator or a busy machine was or may have been the bottleneck in {names}: rates and \
+             latencies say little about the targets"
         ));
     }
     let began = |run: &Saved| run.json["began"].as_f64().unwrap_or(0.0);

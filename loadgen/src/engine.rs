@@ -42,6 +42,7 @@ const SPIN: u64 = 2_000_000;
 pub(crate) struct Mark {
     pub(crate) time: u64,
     pub(crate) own_cpu: u64,
+    pub(crate) own_waits: u64,
     pub(crate) process: Option<process::Reading>,
 }
 
@@ -360,6 +361,7 @@ impl<'a> Engine<'a> {
         Ok(Mark {
             time,
             own_cpu,
+            own_waits: clock::waited_for_cpu().unwrap_or(0),
             process,
         })
     }

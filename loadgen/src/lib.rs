@@ -28,7 +28,7 @@
 //! | `lookups`, `client`, `lines`, `reply` | connections to a director's sockets |
 //! | `mail` | mail sessions |
 //! | `tally`, `check`, `record`, `process`, `machine` | what is noted |
-//! | `report`, `saved`, `compare`, `picture` | what is told |
+//! | `report`, `hgrm`, `saved`, `compare`, `picture` | what is told |
 //! | `stub_auth` | the auth server |
 //! | `clock`, `limits`, `pin`, `rng` | the machine |
 
@@ -40,6 +40,7 @@ mod clock;
 mod compare;
 mod engine;
 mod error;
+pub mod hgrm;
 mod limits;
 mod lines;
 mod lookups;

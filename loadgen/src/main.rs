@@ -44,8 +44,9 @@ enum Command {
     },
     /// Compare two targets by pairs of runs, made alternately with the same settings.
     Compare {
-        /// The results: A.json B.json, and more pairs of them.
-        #[arg(required = true, num_args = 2.., value_name = "RESULT.json")]
+        /// The results: A.json B.json, and more pairs of them; or two directories, one with the results
+        /// of A, one with those of B.
+        #[arg(required = true, num_args = 2.., value_name = "RESULT")]
         results: Vec<PathBuf>,
     },
     /// Serve as auth server behind a director: any user, any password, always proxied.
@@ -102,8 +103,7 @@ fn run(command: Command) -> Result<u8, Error> {
             Ok(0)
         }
         Command::Compare { results } => {
-            let runs = results.iter().map(|path| Saved::read(path));
-            print!("{}", compare(&runs.collect::<Result<Vec<_>, _>>()?)?);
+            print!("{}", compare(&Saved::pairs(&results)?)?);
             Ok(0)
         }
         Command::StubAuth { stub, seconds } => {

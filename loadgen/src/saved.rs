@@ -1,6 +1,6 @@
 //! Results as they were saved: read again for pictures and comparisons.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -69,6 +69,51 @@ impl Saved {
         let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         Self::parse(name.into_owned(), &text).map_err(wrong)
+    }
+
+    /// Reads what is to be compared: files in the order A, B, A, B; or two directories with the results
+    /// of A and of B, each in the order in which they were made.
+    pub fn pairs(paths: &[PathBuf]) -> Result<Vec<Self>, Error> {
+        let [a, b] = paths else {
+            return paths.iter().map(|path| Self::read(path)).collect();
+        };
+        if !a.is_dir() || !b.is_dir() {
+            return paths.iter().map(|path| Self::read(path)).collect();
+        }
+        let (one, other) = (Self::all_in(a)?, Self::all_in(b)?);
+        if one.len() != other.len() {
+            return Err(Error::Plan {
+                setting: "compare",
+                problem: format!(
+                    "{} results in {} and {} in {}",
+                    one.len(),
+                    a.display(),
+                    other.len(),
+                    b.display()
+                ),
+                right: "as many of one as of the other, made alternately",
+            });
+        }
+        let pairs = one.into_iter().zip(other);
+        Ok(pairs.flat_map(|(a, b)| [a, b]).collect())
+    }
+
+    fn all_in(directory: &Path) -> Result<Vec<Self>, Error> {
+        let wrong = |error: std::io::Error| Error::Plan {
+            setting: "compare",
+            problem: format!("{}: {error}", directory.display()),
+            right: "a directory that can be read",
+        };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(wrong)? {
+            let path = entry.map_err(wrong)?.path();
+            if path.extension().is_some_and(|ending| ending == "json") {
+                found.push(Self::read(&path)?);
+            }
+        }
+        let began = |run: &Self| run.json["began"].as_f64().unwrap_or(0.0);
+        found.sort_by(|a, b| began(a).total_cmp(&began(b)));
+        Ok(found)
     }
 
     /// The same of a run just made.

@@ -42,6 +42,8 @@ pub enum Work {
     },
     /// HOMING-DRAIN-LIST.
     Drains,
+    /// HOMING-HISTOGRAMS, of one serving core or of all.
+    Histograms(Option<usize>),
     /// HOMING-SESSIONS.
     Sessions(Whose),
     /// HOMING-SESSIONS-LEFT.
@@ -64,6 +66,9 @@ impl Work {
             Command::DirectorList => return Some(Work::Directors),
             Command::UserList(host) => return Some(Work::Users(host)),
             Command::DrainList => return Some(Work::Drains),
+            Command::Histograms(core) => {
+                return Some(Work::Histograms(core.map(|core| core as usize)));
+            }
             Command::Sessions(whose) => {
                 let whose = Whose::of(whose, |user| hash(user, context));
                 return Some(Work::Sessions(whose));

@@ -22,7 +22,6 @@ use super::ring_io::serve::{Replies, RingThread};
 use super::ring_io::{self, Driver, Tuning};
 use super::sessions;
 use super::signals::{ControlSource, Notice};
-use super::stats::Stats;
 use super::systemd;
 use super::tier::{StartError, Tier};
 use super::watchdog::Watchdog;
@@ -149,6 +148,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         directory: Arc::clone(control.tier.directory()),
         initial,
         configured: configured(&control.reload),
+        cores: Arc::clone(control.tier.cores()),
         count: admin_io::counter(Arc::clone(&sessions), Arc::clone(control.tier.directory())),
         context,
         ring: ring.mailbox(),
@@ -405,11 +405,10 @@ impl Shared {
         if let Some(line) = self.ring.summary() {
             tracing::info!("{line}");
         }
-        let mut sum = Stats::default();
-        for (core, stats) in &self.tier.cores().stats() {
+        let counted = self.tier.cores().counted();
+        for (core, stats) in &counted.by_core {
             tracing::info!("core {core}: {}", stats.of_core());
-            sum.merge(stats);
         }
-        tracing::info!("{}", sum.summary());
+        tracing::info!("{}", counted.sum.summary());
     }
 }

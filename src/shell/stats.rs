@@ -46,7 +46,27 @@ pub struct Stats {
     pub delay: [Histogram<u64>; 5],
 }
 
-fn histogram() -> Histogram<u64> {
+/// What several cores have counted, each as of when it answered.
+#[derive(Clone, Debug, Default)]
+pub struct Counted {
+    /// In the order of cores. One that did not answer in time is missing.
+    pub by_core: Vec<(usize, Stats)>,
+    /// All of them together.
+    pub sum: Stats,
+}
+
+impl Counted {
+    /// From the answers of different cores, in any order.
+    pub fn new(mut by_core: Vec<(usize, Stats)>) -> Counted {
+        by_core.sort_by_key(|&(core, _)| core);
+        let mut sum = Stats::default();
+        by_core.iter().for_each(|(_, stats)| sum.merge(stats));
+        Counted { by_core, sum }
+    }
+}
+
+/// An empty histogram of nanoseconds, with the bounds and the precision of those in [`Stats`].
+pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_NANOS, 2).expect("constant bounds are valid")
 }
 
@@ -86,7 +106,7 @@ impl Stats {
     }
 
     /// Adds another core's.
-    pub fn merge(&mut self, other: &Stats) {
+    fn merge(&mut self, other: &Stats) {
         add(&mut self.answered, &other.answered);
         add(&mut self.timed_out, &other.timed_out);
         add(&mut self.refused, &other.refused);

@@ -15,7 +15,6 @@ use super::io::UnixAddress;
 use super::relay::conn::{Greeting, Role};
 use super::relay::{Relay, Setup};
 use super::serve::serve;
-use super::stats::Stats;
 use crate::core::lookup::Socket;
 use crate::core::snapshot::Snapshot;
 use crate::settings::{ListenerKind, Settings};
@@ -134,15 +133,6 @@ impl Tier {
         for core in 0..self.cores.count() {
             self.cores.send(core, Message::Unlisten(Arc::clone(fd)));
         }
-    }
-
-    /// What all cores counted, added up.
-    pub fn stats(&self) -> Stats {
-        let mut sum = Stats::default();
-        for (_, stats) in &self.cores.stats() {
-            sum.merge(stats);
-        }
-        sum
     }
 
     /// Ends all cores and waits for them.

@@ -17,6 +17,7 @@ mod handshake;
 mod idle;
 mod kick_storm;
 mod kicks;
+mod load;
 mod maintenance;
 mod placement;
 mod proxy_maybe;

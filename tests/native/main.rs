@@ -1,8 +1,9 @@
 //! What Homing's admin socket offers beyond Dovecot's, and the commands for it: a running Homing, and
-//! the same program as its client (docs/protocol/admin.md, questions to homing only; drains).
+//! the same program as its client (docs/protocol/admin.md, questions to homing only; drains; histograms).
 //!
-//! Needs neither root nor a Dovecot.
+//! Needs neither root nor a Dovecot; HdrHistogram's Python port, which `tests/setup.sh` installs.
 
+mod histograms;
 #[allow(
     dead_code,
     unused_imports,
@@ -38,7 +39,10 @@ impl Stand {
 
     /// A moved user waits for so long.
     fn with_delay(delay: &str) -> Stand {
-        let site = Site::new();
+        Stand::of(Site::new(), delay)
+    }
+
+    fn of(site: Site, delay: &str) -> Stand {
         let path = site.path("admin-socket");
         let homing = site
             .set("kick_service", "\"none\"")

@@ -23,6 +23,9 @@ pub(super) struct Stub {
     /// A field to add to successful replies, such as director_tag=a. Can be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     auth_field: Vec<String>,
+    /// Director tags, with commas between: the stub gives every user one of them, always the same.
+    #[arg(long, value_name = "TAG,TAG", value_delimiter = ',')]
+    tags: Vec<String>,
     /// Share of logins that auth refuses, 0 to 1.
     #[arg(long, default_value_t = 0.0)]
     fail_share: f64,
@@ -191,6 +194,7 @@ impl Stub {
             userdb: self.userdb_stub,
             minor: self.auth_minor,
             fields: self.auth_field,
+            tags: self.tags,
             fail_share: self.fail_share,
         }
     }

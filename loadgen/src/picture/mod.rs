@@ -137,7 +137,7 @@ fn by_percentile<B: DrawingBackend>(area: &DrawingArea<B, Shift>, runs: &[Saved]
     for ((curve, run), colour) in curves.into_iter().zip(runs).zip(COLOURS) {
         chart
             .draw_series(LineSeries::new(curve, colour.stroke_width(2)))?
-            .label(format!("{} ", run.name)) // the frame is drawn tight
+            .label(framed(&run.name))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], colour.stroke_width(2)));
     }
     chart
@@ -149,6 +149,13 @@ fn by_percentile<B: DrawingBackend>(area: &DrawingArea<B, Shift>, runs: &[Saved]
         .border_style(GRID)
         .label_font((FONT, 15))
         .draw()
+}
+
+/// A name, and blanks: plotters thinks letters narrower than the bitmap font has them, and draws the frame
+/// tight.
+fn framed(name: &str) -> String {
+    let blanks = 1 + name.chars().count() / 3;
+    format!("{name}{:blanks$}", "")
 }
 
 fn over_time<B: DrawingBackend>(area: &DrawingArea<B, Shift>, runs: &[Saved]) -> Drawn<B> {

@@ -48,6 +48,8 @@ pub enum Bottleneck {
     Generator,
     /// The generator was busy; whether the target was, is not known without its process.
     Perhaps,
+    /// Other programs: the generator was ready to go on and had no CPU.
+    Machine,
 }
 
 /// What the generator itself used.
@@ -57,6 +59,8 @@ pub struct GeneratorUse {
     pub cpu_us_per_lookup: f64,
     /// Its CPU time by wall time.
     pub cpu_share: f64,
+    /// The time in which it was ready and others had the CPU, by wall time.
+    pub starved_share: f64,
     /// How much later than intended an open loop sent its requests though it could have.
     pub late: Option<Percentiles>,
     /// Requests of an open loop that waited since everything allowed was in flight.
@@ -128,6 +132,9 @@ impl Report {
         let measured = outcome.measured.as_ref();
         let nanos = measured.map_or(0, |(begin, end)| end.time.saturating_sub(begin.time));
         let own = measured.map_or(0, |(begin, end)| end.own_cpu.saturating_sub(begin.own_cpu));
+        let waits = measured.map_or(0, |(begin, end)| {
+            end.own_waits.saturating_sub(begin.own_waits)
+        });
         let new_users = match plan.users {
             Users::New { .. } => outcome.new_users,
             Users::Known { .. } => 0, // who knows whether the target had seen them
@@ -144,6 +151,7 @@ impl Report {
         let mut generator = GeneratorUse {
             cpu_us_per_lookup: own as f64 / 1000.0 / lookups.max(1) as f64,
             cpu_share: own as f64 / nanos.max(1) as f64,
+            starved_share: waits as f64 / nanos.max(1) as f64,
             late: late.then(|| Percentiles::of(&recorder.late)),
             held_back: recorder.held_back,
             bottleneck: Bottleneck::No,
@@ -209,7 +217,8 @@ fn bottleneck(
         };
     }
     match target {
-        _ if generator.cpu_share < BUSY => Bottleneck::No,
+        _ if generator.cpu_share + generator.starved_share < BUSY => Bottleneck::No,
+        _ if generator.cpu_share < BUSY => Bottleneck::Machine,
         None => Bottleneck::Perhaps,
         Some(target) if target.cpu_share < BUSY => Bottleneck::Generator,
         Some(_) => Bottleneck::No,
@@ -225,6 +234,7 @@ mod tests {
         let generator = |cpu_share, p99: Option<f64>| GeneratorUse {
             cpu_us_per_lookup: 1.0,
             cpu_share,
+            starved_share: 0.0,
             late: p99.map(|p99| Percentiles {
                 p50: 0.0,
                 p90: 0.0,
@@ -257,6 +267,15 @@ mod tests {
             Bottleneck::Generator
         );
         assert_eq!(bottleneck(&busy, Some(&target(1.0)), 1e4), Bottleneck::No);
+        // Never idle, and yet not busy: others had the CPU.
+        let starved = |cpu_share, starved_share| GeneratorUse {
+            starved_share,
+            ..generator(cpu_share, None)
+        };
+        let of = |generator| bottleneck(&generator, Some(&target(0.1)), 1e4);
+        assert_eq!(of(starved(0.2, 0.5)), Bottleneck::No, "it was idle, too");
+        assert_eq!(of(starved(0.1, 0.86)), Bottleneck::Machine);
+        assert_eq!(of(starved(0.96, 0.04)), Bottleneck::Generator);
         // Open loop: was it in time?
         assert_eq!(
             bottleneck(&generator(1.0, Some(50.0)), None, 60.0),

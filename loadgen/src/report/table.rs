@@ -145,6 +145,12 @@ impl Report {
                     "                the GENERATOR was the bottleneck, not the target"
                 )
             }
+            Bottleneck::Machine => writeln!(
+                f,
+                "                OTHER PROGRAMS had the CPU for {:.0} % of the time while the generator \
+                 was ready: rate and latency are the machine's, not the target's",
+                self.generator.starved_share * 100.0
+            ),
             Bottleneck::Perhaps => writeln!(
                 f,
                 "                the generator was busy all the time: give --pid to see if it was the bottleneck"

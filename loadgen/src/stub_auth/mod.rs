@@ -41,6 +41,8 @@ pub struct StubConfig {
     pub minor: u32,
     /// More fields for successful replies, such as `director_tag=a`, already escaped.
     pub fields: Vec<String>,
+    /// Director tags: every user has one of these, always the same. None: no user has any.
+    pub tags: Vec<String>,
     /// Share of logins that fail, 0 to 1.
     pub fail_share: f64,
 }
@@ -52,6 +54,7 @@ impl Default for StubConfig {
             userdb: None,
             minor: 2,
             fields: Vec::new(),
+            tags: Vec::new(),
             fail_share: 0.0,
         }
     }
@@ -246,6 +249,15 @@ fn check(config: &StubConfig) -> Result<(), Error> {
     }
     if !(0.0..=1.0).contains(&config.fail_share) {
         return wrong("--fail-share", config.fail_share.to_string(), "from 0 to 1");
+    }
+    if config
+        .tags
+        .iter()
+        .any(|tag| tag.is_empty() || !tag.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
+        let problem = config.tags.join(",");
+        let right = "names of printable ASCII without spaces, with commas between";
+        return wrong("--tags", problem, right);
     }
     match config
         .fields

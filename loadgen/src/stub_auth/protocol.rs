@@ -1,6 +1,8 @@
 //! What the stub answers: auth client protocol and `PASS` of the auth master protocol, as pure
 //! functions from a line to reply bytes.
 
+use ahash::RandomState;
+
 use crate::names::{decimal, decode, number};
 use crate::rng::Rng;
 
@@ -17,6 +19,8 @@ pub(super) enum Protocol {
 pub(super) struct Answers {
     minor: u32,
     fields: Vec<u8>,
+    tags: Vec<String>,
+    tag_of: RandomState,
     fail_share: f64,
     rng: Rng,
     connections: u32,
@@ -39,6 +43,9 @@ impl Answers {
         Self {
             minor: config.minor,
             fields,
+            tags: config.tags.clone(),
+            // The same in every run.
+            tag_of: RandomState::with_seeds(5, 6, 7, 8),
             fail_share: config.fail_share,
             rng: Rng::new(1),
             connections: 0,
@@ -136,6 +143,7 @@ impl Answers {
                 if !failed {
                     out.extend_from_slice(b"\tproxy");
                     out.extend_from_slice(&self.fields);
+                    self.tag(user, out);
                     out.extend_from_slice(b"\tpass=");
                     escape(password, out);
                 }
@@ -166,9 +174,20 @@ impl Answers {
             out.extend_from_slice(user); // still escaped, as it came
             out.extend_from_slice(b"\tproxy=y");
             out.extend_from_slice(&self.fields);
+            self.tag(user, out);
         }
         out.push(b'\n');
         true
+    }
+
+    /// The user's tag, if users have one.
+    fn tag(&self, user: &[u8], out: &mut Vec<u8>) {
+        if self.tags.is_empty() {
+            return;
+        }
+        let at = self.tag_of.hash_one(user) % self.tags.len() as u64;
+        out.extend_from_slice(b"\tdirector_tag=");
+        out.extend_from_slice(self.tags[at as usize].as_bytes());
     }
 
     fn fails(&mut self) -> bool {
@@ -251,6 +270,32 @@ mod tests {
         ));
         let expected = "OK\t7\tuser=a\x01tb\tproxy\tdirector_tag=t2\tpass=p\x01tw\n";
         assert_eq!(text(&mut out), expected);
+    }
+
+    #[test]
+    fn every_user_keeps_one_of_the_tags() {
+        let (mut stub, mut dialogue) = stub(&StubConfig {
+            tags: vec!["a".into(), "b".into(), "c".into()],
+            ..StubConfig::default()
+        });
+        let mut out = Vec::new();
+        stub.greet(Protocol::Client, &mut dialogue, &mut out);
+        out.clear();
+        let mut counts = [0; 3];
+        for user in 0..300 {
+            let mut ask = |protocol, line: &[u8]| {
+                assert!(stub.answer(protocol, &mut dialogue, line, &mut out));
+                let line = text(&mut out);
+                let tag = line.split("\tdirector_tag=").nth(1).expect("a tag");
+                "abc".find(&tag[..1]).expect("one of them")
+            };
+            let name = format!("user{user}");
+            let tag = ask(Protocol::Client, &auth_line(&name));
+            let pass = format!("PASS\t1\t{name}\tservice=lmtp");
+            assert_eq!(ask(Protocol::Master, pass.as_bytes()), tag);
+            counts[tag] += 1;
+        }
+        assert!(counts.iter().all(|count| *count > 60), "{counts:?}");
     }
 
     #[test]

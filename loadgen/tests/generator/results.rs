@@ -141,6 +141,27 @@ fn results_are_compared_and_drawn_by_the_command() {
         "{text}"
     );
 
+    // The same by directories, in the order in which the runs were made.
+    report.plan.in_flight -= 1;
+    for (directory, began) in [("a", [10.0, 30.0]), ("b", [20.0, 40.0])] {
+        std::fs::create_dir(file(directory)).unwrap();
+        for (name, began) in ["z", "y"].iter().zip(began) {
+            report.began = began;
+            save(&report, &format!("{directory}/{name}.json"));
+        }
+    }
+    let (code, text) = loadgen(&["compare", "a", "b"]);
+    assert!(
+        code == Some(0) && text.starts_with("2 pairs") && !text.contains("did not follow"),
+        "{text}"
+    );
+    std::fs::remove_file(file("b/y.json")).unwrap();
+    let (code, text) = loadgen(&["compare", "a", "b"]);
+    assert!(
+        code == Some(2) && text.contains("2 results in a and 1 in b"),
+        "{text}"
+    );
+
     for sheet in ["sheet.svg", "sheet.png"] {
         let (code, text) = loadgen(&["plot", "-o", sheet, "one.json", "two.json"]);
         assert_eq!(code, Some(0), "{text}");

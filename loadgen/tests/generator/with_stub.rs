@@ -229,6 +229,18 @@ fn the_command_says_by_its_exit_code_whether_all_was_right() {
         "{wrong:?}"
     );
 
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = director(elsewhere.path(), |number, id, user| {
+        let more = if number == 150 { "9" } else { "" };
+        Answer::Line(right(id, user) + more)
+    });
+    let wrong = loadgen_run(&path).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
+    assert!(
+        String::from_utf8_lossy(&wrong.stdout).contains("ERROR other backend: "),
+        "{wrong:?}"
+    );
+
     let missing = loadgen_run(&directory.path().join("missing"))
         .output()
         .unwrap();

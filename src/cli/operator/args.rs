@@ -48,6 +48,8 @@ pub(in crate::cli) enum OperatorCommand {
     Plan(PlanArgs),
     /// Say why a user is where it is.
     Why(WhyArgs),
+    /// Show how long lookups took, and how long they waited for what.
+    Histogram(HistogramArgs),
 }
 
 #[derive(Args, Debug)]
@@ -275,4 +277,26 @@ pub(in crate::cli) struct WhyArgs {
     /// Only this tag; "" is no tag [default: all tags].
     #[arg(short, long)]
     pub(super) tag: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct HistogramArgs {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Only these: login, userdb, authreply, "weak user" and so on; sockets or delays are all of a kind.
+    #[arg(value_name = "NAME")]
+    pub(super) names: Vec<String>,
+    /// Only lookups of this serving core, from 0 on.
+    #[arg(long, value_name = "CORE")]
+    pub(super) core: Option<u32>,
+    /// Each serving core by itself.
+    #[arg(long, conflicts_with_all = ["core", "hgrm"])]
+    pub(super) by_core: bool,
+    /// Only lookups of the next so many seconds [default: all since the director started].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(super) seconds: Option<u32>,
+    /// Print one percentile distribution for HdrHistogram's plotter, in microseconds: of what NAME says
+    /// together [default: sockets].
+    #[arg(long, conflicts_with = "json")]
+    pub(super) hgrm: bool,
 }

@@ -6,6 +6,7 @@
 //! | `hosts`, `users`, `ring` | the commands of `doveadm director` |
 //! | `sessions` | how many sessions an order has ended |
 //! | `drain` | a backend is emptied gradually |
+//! | `histogram` | how long lookups took |
 //! | `names` | which user names there are |
 //! | `dump`, `restore` | the backends as a file: format and differences without I/O; the commands |
 //! | `plan`, `plan_command` | what a change would move: computed without I/O; the command |
@@ -16,6 +17,7 @@ mod client;
 mod drain;
 mod dump;
 mod failure;
+mod histogram;
 mod hosts;
 mod names;
 mod output;
@@ -59,6 +61,7 @@ pub(super) fn run(command: &OperatorCommand) -> ExitCode {
         OperatorCommand::Ring(args) => ring::run(args),
         OperatorCommand::Plan(args) => plan_command::run(args),
         OperatorCommand::Why(args) => why::run(args),
+        OperatorCommand::Histogram(args) => histogram::run(args),
     };
     match done {
         Ok(outcome) => ExitCode::from(outcome.status()),

@@ -203,6 +203,24 @@ fn in_zone(seconds: u64, zone: TimeZone) -> String {
     }
 }
 
+/// A length of time for people, with three digits.
+pub(super) fn duration(nanos: u64) -> String {
+    let [micros, millis, seconds] = [1e3, 1e6, 1e9].map(|unit| nanos as f64 / unit);
+    let (number, unit) = match nanos {
+        // From where it would be rounded to a thousand of its unit.
+        0..=999 => return format!("{nanos} ns"),
+        1_000..=999_499 => (micros, "µs"),
+        999_500..=999_499_999 => (millis, "ms"),
+        _ => (seconds, "s"),
+    };
+    let digits = match number {
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    format!("{number:.digits$} {unit}")
+}
+
 /// A time for programs: seconds since 1970, nothing for never.
 pub(super) fn stamp(seconds: u64) -> Option<u64> {
     (seconds > 0).then_some(seconds)
@@ -271,6 +289,22 @@ mod tests {
         assert_eq!(in_zone(1_795_459_103, TimeZone::UTC), "2026-11-23 18:38:23");
         assert_eq!(in_zone(u64::MAX, TimeZone::UTC), "@18446744073709551615");
         assert_eq!((stamp(0), stamp(7)), (None, Some(7)));
+    }
+
+    #[test]
+    fn lengths_of_time() {
+        for (nanos, text) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1000, "1.00 µs"),
+            (12_345, "12.3 µs"),
+            (999_499, "999 µs"),
+            (999_500, "1.00 ms"),
+            (999_600_000, "1.00 s"),
+            (61_200_000_000, "61.2 s"),
+        ] {
+            assert_eq!(duration(nanos), text);
+        }
     }
 
     proptest! {

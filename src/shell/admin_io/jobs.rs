@@ -9,6 +9,7 @@ use super::serve::Message;
 use crate::admin::{Census, UserList, Whose};
 use crate::core::ring::Ticket;
 use crate::shell::clock;
+use crate::shell::cores::Cores;
 use crate::shell::directory::Directory;
 use crate::shell::mailbox::Mailbox;
 
@@ -21,6 +22,9 @@ pub type Count = Arc<dyn Fn(&Whose) -> Result<Census, String> + Send + Sync>;
 
 /// Counts of sessions that are under way at a time; each may make Dovecot list all that there are.
 const COUNTS_MAX: usize = 4;
+
+/// Threads at a time that ask the serving cores what they counted; each makes every core copy that.
+const ASKS_MAX: usize = 2;
 
 /// Users in all lists that are being made or written: 64 MiB. One list may be larger, alone.
 const LISTED_MAX: usize = 4 << 20;
@@ -39,6 +43,9 @@ pub(super) struct Jobs {
     readers_waiting: Vec<Ticket>,
     count: Count,
     counts: usize,
+    cores: Arc<Cores>,
+    asks: usize,
+    asks_waiting: VecDeque<(Ticket, Option<usize>)>,
 }
 
 impl Jobs {
@@ -46,6 +53,7 @@ impl Jobs {
         directory: Arc<Directory>,
         configured: Configured,
         count: Count,
+        cores: Arc<Cores>,
         mailbox: Arc<Mailbox<Message>>,
     ) -> Jobs {
         Jobs {
@@ -59,6 +67,9 @@ impl Jobs {
             readers_waiting: Vec::new(),
             count,
             counts: 0,
+            cores,
+            asks: 0,
+            asks_waiting: VecDeque::new(),
         }
     }
 
@@ -125,6 +136,38 @@ impl Jobs {
     /// One of them is over.
     pub(super) fn sessions_are_counted(&mut self) {
         self.counts -= 1;
+    }
+
+    /// [`Message::Counted`] follows, or [`Message::Failed`].
+    pub(super) fn ask_cores(&mut self, ticket: Ticket, core: Option<usize>) {
+        self.asks_waiting.push_back((ticket, core));
+        self.begin_asking();
+    }
+
+    /// One of them is over.
+    pub(super) fn cores_have_answered(&mut self) {
+        self.asks -= 1;
+        self.begin_asking();
+    }
+
+    fn begin_asking(&mut self) {
+        while self.asks < ASKS_MAX
+            && let Some((ticket, core)) = self.asks_waiting.pop_front()
+        {
+            let cores = Arc::clone(&self.cores);
+            let mailbox = Arc::clone(&self.mailbox);
+            let begun = spawn("admin-counted", move || {
+                let counted = match core {
+                    Some(core) => cores.counted_by(core),
+                    None => cores.counted(),
+                };
+                mailbox.send(Message::Counted(ticket, Box::new(counted)));
+            });
+            match begun {
+                true => self.asks += 1,
+                false => self.mailbox.send(Message::Failed(ticket)),
+            }
+        }
     }
 
     /// [`Message::Configured`] follows. Who asks while they are being read waits for the next time.

@@ -5,6 +5,7 @@
 //! | `accept` | who may connect, and how many |
 //! | `conn` | one connection: bytes in and out |
 //! | `jobs` | what takes long: lists of users, names that must be looked up |
+//! | `histograms` | how long lookups took |
 //! | `sessions` | how many sessions somebody has |
 //! | [`serve`] | the thread, and what others tell it |
 //!
@@ -14,6 +15,7 @@
 
 mod accept;
 mod conn;
+mod histograms;
 mod jobs;
 pub mod serve;
 mod sessions;
@@ -31,6 +33,7 @@ use jobs::Jobs;
 use serve::Message;
 
 use super::clock;
+use super::cores::Cores;
 use super::directory::Directory;
 use super::epoll::{Epoll, Events, Interest, Ready};
 use super::log_limit::{LogLimit, left_out};
@@ -68,6 +71,8 @@ pub struct Setup {
     pub configured: jobs::Configured,
     /// Counts sessions.
     pub count: jobs::Count,
+    /// The serving cores, which tell how long lookups took.
+    pub cores: Arc<Cores>,
     /// How commands are understood.
     pub context: Context,
     /// Of the ring's thread, which carries requests out.
@@ -113,6 +118,7 @@ impl AdminIo {
             Arc::clone(&setup.directory),
             Arc::clone(&setup.configured),
             Arc::clone(&setup.count),
+            Arc::clone(&setup.cores),
             Arc::clone(&mailbox),
         );
         let now = clock::mono();
@@ -271,6 +277,10 @@ impl AdminIo {
             Work::RemovedHosts => {
                 let ticket = self.ticket(id);
                 self.jobs.read_settings(ticket);
+            }
+            Work::Histograms(core) => {
+                let ticket = self.ticket(id);
+                self.jobs.ask_cores(ticket, core);
             }
             Work::Sessions(whose) => {
                 if let Some(conn) = self.conns.get_mut(&id) {

@@ -15,6 +15,7 @@ use crate::core::ring::Ticket;
 use crate::shell::clock;
 use crate::shell::epoll::Events;
 use crate::shell::mailbox::Mailbox;
+use crate::shell::stats::Counted;
 
 /// Pause after a failure of the kernel.
 const FAILED_PAUSE: u64 = 100_000_000;
@@ -29,6 +30,8 @@ pub enum Message {
     Users(Ticket, UserList, usize),
     /// Whose sessions were asked for, and those that are there; or why that is not known.
     Sessions(Ticket, Whose, Result<Census, String>),
+    /// What serving cores have counted.
+    Counted(Ticket, Box<Counted>),
     /// What was asked for cannot be had.
     Failed(Ticket),
     /// The settings' backends.
@@ -106,6 +109,10 @@ impl AdminIo {
                 Message::Sessions(ticket, whose, counted) => {
                     self.jobs.sessions_are_counted();
                     self.sessions(ticket, whose, counted);
+                }
+                Message::Counted(ticket, counted) => {
+                    self.jobs.cores_have_answered();
+                    self.histograms(ticket, &counted);
                 }
                 Message::Failed(ticket) => self.failed(ticket),
                 Message::Configured(configured) => {

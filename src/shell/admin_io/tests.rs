@@ -81,6 +81,7 @@ impl Stage {
             initial,
             configured: Arc::new(move || read.lock().recv_timeout(LIMIT).unwrap()),
             count: Arc::new(|_| Err("nobody tells".to_owned())),
+            cores: Arc::new(Cores::new(0, 1).unwrap()),
             context,
             ring: Arc::clone(&asked),
             replies: Arc::clone(&replies),

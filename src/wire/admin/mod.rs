@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 mod error;
+pub mod histograms;
 mod parse;
 pub mod read;
 mod request;
@@ -93,6 +94,9 @@ pub enum Command<'a> {
     DrainCancel(IpAddr),
     /// Homing only: [`DrainRow`]s.
     DrainList,
+    /// Homing only: how long lookups took at this serving core, or at all:
+    /// [`histograms::HistogramRow`]s.
+    Histograms(Option<u32>),
     /// Homing only: how many sessions somebody has. They are remembered.
     Sessions(Whose<'a>),
     /// Homing only: how many of the sessions that were remembered last are still there.
@@ -174,6 +178,7 @@ impl Command<'_> {
             | Command::HostResetUsers { .. }
             | Command::UserLookup { .. }
             | Command::DrainList
+            | Command::Histograms(_)
             | Command::Sessions(_)
             | Command::SessionsLeft
             | Command::UserList(_)

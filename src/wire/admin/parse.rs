@@ -111,6 +111,7 @@ fn parse_own<'a>(word: &[u8], rest: Option<&'a [u8]>) -> Result<Command<'a>, Adm
         }
         b"HOMING-DRAIN-CANCEL" => Command::DrainCancel(args("HOMING-DRAIN-CANCEL").host()?),
         b"HOMING-DRAIN-LIST" => Command::DrainList,
+        b"HOMING-HISTOGRAMS" => Command::Histograms(args("HOMING-HISTOGRAMS").core()?),
         b"HOMING-SESSIONS" => Command::Sessions(args("HOMING-SESSIONS").whose()?),
         b"HOMING-SESSIONS-LEFT" => Command::SessionsLeft,
         _ => return Err(AdminError::Unknown(shown(word))),
@@ -205,6 +206,16 @@ impl<'a> Args<'a> {
         match number(&value).and_then(NonZeroU32::new) {
             Some(max) => Ok(Some(max)),
             None => Err(self.bad("number of parallel moves", &value)),
+        }
+    }
+
+    fn core(&mut self) -> Result<Option<u32>, AdminError> {
+        let Some(value) = self.next() else {
+            return Ok(None);
+        };
+        match number(&value) {
+            Some(core) => Ok(Some(core)),
+            None => Err(self.bad("number of a core", &value)),
         }
     }
 

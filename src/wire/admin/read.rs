@@ -22,7 +22,7 @@ pub struct Unexpected {
 }
 
 impl Unexpected {
-    fn new(what: &'static str, line: &[u8]) -> Unexpected {
+    pub(super) fn new(what: &'static str, line: &[u8]) -> Unexpected {
         let line = shown(line);
         Unexpected { what, line }
     }

@@ -18,6 +18,7 @@ impl Command<'_> {
             | Command::DirectorList
             | Command::DrainList
             | Command::SessionsLeft => {}
+            Command::Histograms(core) => number(*core, out),
             Command::Sessions(of) => whose(of, out),
             Command::DirectorAdd { ip, port } | Command::DirectorRemove { ip, port } => {
                 argument(ip_text(*ip).as_bytes(), out);
@@ -92,6 +93,7 @@ impl Command<'_> {
             Command::DrainBegin { .. } => "HOMING-DRAIN",
             Command::DrainCancel(_) => "HOMING-DRAIN-CANCEL",
             Command::DrainList => "HOMING-DRAIN-LIST",
+            Command::Histograms(_) => "HOMING-HISTOGRAMS",
             Command::Sessions(_) => "HOMING-SESSIONS",
             Command::SessionsLeft => "HOMING-SESSIONS-LEFT",
             Command::UserList(_) => "USER-LIST",
@@ -210,6 +212,7 @@ mod tests {
             }),
             any::<IpAddr>().prop_map(Command::DrainCancel),
             Just(Command::DrainList),
+            any::<Option<u32>>().prop_map(Command::Histograms),
             (user(), any::<Option<IpAddr>>())
                 .prop_map(|(user, except)| Command::Sessions(Whose::User { user, except })),
             bytes().prop_map(|name| Command::Sessions(Whose::Name(name))),

@@ -82,6 +82,8 @@ fn every_command() {
         ("HOMING-DRAIN\t10.0.0.1\t20\tx", drain(20)),
         ("HOMING-DRAIN-CANCEL\t10.0.0.1", Command::DrainCancel(v4)),
         ("HOMING-DRAIN-LIST", Command::DrainList),
+        ("HOMING-HISTOGRAMS", Command::Histograms(None)),
+        ("HOMING-HISTOGRAMS\t1\tx", Command::Histograms(Some(1))),
         ("HOST-LIST\tmore", Command::HostList),
         ("HOST-LIST-REMOVED", Command::HostListRemoved),
         ("DIRECTOR-LIST", Command::DirectorList),
