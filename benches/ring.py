@@ -6,7 +6,7 @@ added up and divided by the logins. All directors share one CPU, the generator w
 server has another. The bytes that directors send each other are those that the kernel counted.
 
     cargo build --release --workspace
-    benches/ring.py --rounds 10 --homing target/release/homing [--directors 3]
+    benches/ring.py --rounds 10 --homing target/release/homing [--directors 2 3 4 5]
 
 Dovecot needs root and /usr/sbin/dovecot (Debian: dovecot-core 2.3). Only processes that were started
 here are ended.
@@ -106,17 +106,23 @@ def dovecot_ring(directory, options):
     return ring
 
 
+def homing_member(directory, options, network, number):
+    """Directory and settings of one director, which is not started."""
+    base = directory / f"homing{number}"
+    base.mkdir()
+    text = f'director_servers = "{servers(network, options.directors)}"\n'
+    text += getattr(options, "more", "") + single.HOMING.format(dir=base)
+    text += HOMING_RING.format(address=f"{network}.{number + 1}")
+    (base / "homing.toml").write_text(text)
+    return base
+
+
 def homing_ring(directory, options):
     network, members = "127.0.82", []
     ring = Ring("homing", network, members)
     for number in range(options.directors):
-        base = directory / f"homing{number}"
-        base.mkdir()
+        base = homing_member(directory, options, network, number)
         config = base / "homing.toml"
-        text = f'director_servers = "{servers(network, options.directors)}"\n'
-        text += single.HOMING.format(dir=base)
-        text += HOMING_RING.format(address=f"{network}.{number + 1}")
-        config.write_text(text)
         target = single.Target("homing", base, base / "login", None, base / "auth-login")
         output = open(directory / f"homing{number}.out", "wb")
         command = [options.homing, "run", "--config", str(config), "--cores", "1"]
@@ -205,7 +211,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=4.0, help="measured time of one run")
     parser.add_argument("--rate", type=int, default=20_000, help="logins a second; 0: all it can")
-    parser.add_argument("--directors", type=int, default=3)
+    parser.add_argument("--directors", type=int, nargs="+", default=[3], help="sizes of rings")
     parser.add_argument("--homing", required=True, help="the homing binary")
     parser.add_argument("--no-dovecot", action="store_true")
     parser.add_argument("--binaries", type=pathlib.Path, default=target / "release")
@@ -218,7 +224,9 @@ def arguments():
 def main():
     options = arguments()
     os.nice(options.nice)
-    print(table(measure(options)))
+    for options.directors in options.directors:
+        print(f"{options.directors} directors
+{table(measure(options))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ mod expiry;
 mod flushes;
 mod ipv6;
 mod large;
+mod members;
 mod migration;
 mod names;
 mod orders;

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::e2e::{Heartbeat, now};
+use crate::e2e::{Heartbeat, PATIENCE, now, wait_until};
 use crate::rig::{Ring, RingSpec, backend};
 
 for_each_ring!(
@@ -22,6 +22,12 @@ for_each_ring!(
     [hdd "HDD", hhd "HHD", hhh "HHH"]
 );
 
+// Dovecot's 30 and 60 s are not Homing's, so it is no control.
+for_each_ring!(
+    a_homing_dials_a_homing_again_within_seconds,
+    super::dialled_again,
+    [hhd "HHD", hdh "HDH"]
+);
 for_each_ring!(
     a_member_that_has_had_many_rounds_starts_again,
     super::many_rounds,
@@ -34,6 +40,8 @@ const USERS: usize = 300;
 const ROUNDS: u32 = 100;
 /// Less than the time for which a lower number is taken for old news.
 const STARTED_AGAIN: Duration = Duration::from_secs(20);
+/// Attempts to reach one that is gone, which have pauses of up to five seconds.
+const TRIES: usize = 5;
 /// Some logins in each state.
 const A_WHILE: Duration = Duration::from_secs(1);
 
@@ -75,6 +83,21 @@ fn silent(members: &'static str) {
         ring.resume(number);
         ring.agree();
     }
+    ring.check_logs(&[]);
+}
+
+/// Whoever dials the Homing that is gone is a Homing too, and a Dovecot is beside both.
+fn dialled_again(members: &'static str) {
+    let mut ring = Ring::start_skewed(RingSpec::of(members), USERS);
+    let gone = if members == "HHD" { 1 } else { 0 };
+    let tried = format!("director {}:9090: cannot connect", ring.addresses()[gone]);
+    ring.kill(gone);
+    // With pauses of half a minute there would be three of them in the time that is waited.
+    wait_until("it is tried again and again", PATIENCE, || {
+        ring.count_log(&tried) >= TRIES
+    });
+    ring.start_member(gone);
+    ring.agree();
     ring.check_logs(&[]);
 }
 

@@ -1,6 +1,8 @@
 //! A running Homing in a ring of two, whose other director is played by the test.
 
+mod asking;
 mod authority;
+mod bad;
 mod handed;
 mod neighbour;
 #[path = "../networks/mod.rs"]

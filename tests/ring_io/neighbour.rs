@@ -17,6 +17,8 @@ pub const PORT: u16 = 19_190;
 pub struct Ring {
     pub homing: IpAddr,
     pub other: IpAddr,
+    /// Of a ring of three.
+    pub third: IpAddr,
     pub stranger: IpAddr,
     listener: TcpListener,
 }
@@ -37,6 +39,7 @@ impl Ring {
         Ring {
             homing: at(1),
             other: at(2),
+            third: at(3),
             stranger: at(9),
             listener,
         }
@@ -117,8 +120,13 @@ pub struct Neighbour {
 impl Neighbour {
     /// Shakes hands both ways.
     pub fn join(ring: &Ring) -> Neighbour {
+        Neighbour::between(ring, ring.homing)
+    }
+
+    /// The same with two: one dials it, and it dials the other one.
+    pub fn between(ring: &Ring, right: IpAddr) -> Neighbour {
         let stream = ring.dialled();
-        let stream_to = connect_from(ring.other, ring.homing).unwrap();
+        let stream_to = connect_from(ring.other, right).unwrap();
         let mut neighbour = Neighbour {
             from_homing: Line::new(stream),
             to_homing: Line::new(stream_to),
@@ -224,6 +232,11 @@ impl Neighbour {
     /// Says something on the connection on which it is Homing's left.
     pub fn say(&mut self, line: &str) {
         self.to_homing.write(&format!("{line}\n"));
+    }
+
+    /// Both its connections, to do what no director does.
+    pub fn streams(&self) -> [TcpStream; 2] {
+        [&self.from_homing, &self.to_homing].map(|line| line.stream.try_clone().unwrap())
     }
 
     /// Everything that was said up to the end of both connections.

@@ -15,7 +15,7 @@ use super::rig::{EchoAuth, Homing, Peer, SOON, Site, clock, wait_until};
 use super::{hash, ring_line};
 
 /// A director at `own`, in a ring with `others`, with this certificate and key.
-fn site(own: IpAddr, others: &[IpAddr], given: &(String, String), ca: &str) -> Site {
+pub fn site(own: IpAddr, others: &[IpAddr], given: &(String, String), ca: &str) -> Site {
     let all = [&[own], others].concat();
     let all: Vec<String> = all.iter().map(|ip| format!("{ip}:{PORT}")).collect();
     let site = Site::new().set("director_servers", &format!("{:?}", all.join(" ")));
@@ -32,7 +32,7 @@ fn site(own: IpAddr, others: &[IpAddr], given: &(String, String), ca: &str) -> S
         ))
 }
 
-fn start(site: Site) -> Homing {
+pub fn start(site: Site) -> Homing {
     let homing = site.start();
     EchoAuth::spawn(&homing.site.path("auth-login"), false);
     homing

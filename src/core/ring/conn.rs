@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::ConnId;
+use super::flood::Meter;
 use super::report::Tally;
 use super::told::Told;
-use crate::core::{Mono, Wall};
+use super::{ConnId, Now};
+use crate::core::Mono;
 use crate::wire::line::Splitter;
 use crate::wire::ring::{Command, Context, DirectorId, DoesNotFit, Role, Stage, Versions};
 
@@ -14,11 +15,16 @@ use crate::wire::ring::{Command, Context, DirectorId, DoesNotFit, Role, Stage, V
 const DIAL_LIMIT: u64 = 10 * Mono::SECOND;
 /// No ME after this long without a byte.
 const ME_LIMIT: u64 = 10 * Mono::SECOND;
+/// No ME after this long, however many bytes come.
+const ME_LIMIT_IN_ALL: u64 = 60 * Mono::SECOND;
 /// No DONE of a director that dialled us after this long without a byte; also how long one may be
 /// silent that waits to become our left.
 const ACCEPTOR_LIMIT: u64 = 40 * Mono::SECOND;
 /// No DONE of a director that we dialled after this long without a byte in either direction.
 const DIALLER_LIMIT: u64 = 30 * Mono::SECOND;
+/// No DONE of a director that we dialled after it was told all users, however much it says: nobody else is
+/// dialled meanwhile. What kernels hold of them is taken in within seconds.
+const DONE_LIMIT: u64 = 60 * Mono::SECOND;
 /// How long a peer that was sent CONNECT may stay.
 const LEAVE_LIMIT: u64 = 10 * Mono::SECOND;
 /// How long a left may stay when a better one has its handshake behind it: one that lives is gone at
@@ -33,6 +39,11 @@ const PING_HOMING: u64 = 2 * Mono::SECOND;
 /// No byte after a PING: the connection may be dead though the director lives. A Homing director is
 /// dialled once more then, and again after as long; it is not given up before the other limits.
 const PROBE: u64 = 4 * Mono::SECOND;
+/// The same for one that is being told of many users: PING is behind megabytes that its kernel has taken and it
+/// has not, and a second connection would have it begin anew.
+const PROBE_AFTER_MUCH: u64 = 20 * Mono::SECOND;
+/// Bytes told from which on that is so: two directors are done with fewer in a moment.
+const MUCH: u64 = 1 << 20;
 
 /// One connection.
 #[derive(Debug)]
@@ -93,6 +104,10 @@ pub(super) struct Conn {
     pub cursor: Option<usize>,
     /// It is sent our users once more, after DONE. SYNCs wait for the last of them.
     pub again: bool,
+    /// All users were written, the last of them then.
+    pub all_told: Option<Mono>,
+    /// What it has said lately.
+    pub meter: Meter,
     /// For those who look at the ring.
     pub tally: Tally,
 }
@@ -136,6 +151,8 @@ impl Conn {
             offered: false,
             cursor: None,
             again: false,
+            all_told: None,
+            meter: Meter::new(now),
             tally: Tally::default(),
         }
     }
@@ -195,10 +212,18 @@ impl Conn {
     }
 
     /// The driver has written, and so many bytes still wait.
-    pub(super) fn written(&mut self, unsent: usize, now: Wall) {
+    pub(super) fn written(&mut self, unsent: usize, now: Now) {
+        if self.unsent > 0 && self.all_told.is_some() {
+            // Perhaps these were the last users.
+            self.all_told = Some(now.mono);
+        }
+        if unsent < self.unsent {
+            // The other end takes it in, however slowly.
+            self.progress = now.mono;
+        }
         self.unsent = unsent;
         let waiting = self.waiting();
-        self.tally.written(waiting, now);
+        self.tally.written(waiting, now.wall);
     }
 
     /// From now on it is only waited for.
@@ -236,14 +261,22 @@ impl Conn {
             Role::Acceptor => ACCEPTOR_LIMIT,
             Role::Dialler => DIALLER_LIMIT,
         };
+        let silent = self.progress.after(limit);
+        let done = self.all_told.filter(|_| self.established.is_none());
         let over = (
-            self.progress.after(limit),
+            done.map_or(silent, |at| silent.min(at.after(DONE_LIMIT))),
             Due::Close("Handshake timeout", true),
         );
         match self.ping {
             None if self.may_be_probed() => (self.progress.after(PING_HOMING), Due::Ping),
             None => over,
-            Some(ping) => self.sooner(self.progress.max(ping), over),
+            Some(ping) => {
+                let probe = match self.tally.told() {
+                    ..MUCH => PROBE,
+                    _ => PROBE_AFTER_MUCH,
+                };
+                self.sooner(self.progress.max(ping), probe, over)
+            }
         }
     }
 
@@ -253,8 +286,8 @@ impl Conn {
     }
 
     /// The end of a silence, or a probe before it.
-    fn sooner(&self, silent_since: Mono, over: (Mono, Due)) -> (Mono, Due) {
-        let probe = self.probed.unwrap_or(silent_since).after(PROBE);
+    fn sooner(&self, silent_since: Mono, probe: u64, over: (Mono, Due)) -> (Mono, Due) {
+        let probe = self.probed.unwrap_or(silent_since).after(probe);
         if self.may_be_probed() && probe < over.0 {
             return (probe, Due::Probe);
         }
@@ -270,6 +303,7 @@ impl Conn {
         }
         if !self.introduced() {
             let at = self.last_input.after(ME_LIMIT);
+            let at = at.min(self.since.after(ME_LIMIT_IN_ALL));
             return (at, Due::Close("Handshake timeout", true));
         }
         if !neighbour {
@@ -290,7 +324,7 @@ impl Conn {
         } else {
             (unanswered, Due::Close("Pong timeout", true))
         };
-        self.sooner(self.last_input.max(ping), over)
+        self.sooner(self.last_input.max(ping), PROBE, over)
     }
 }
 

@@ -55,6 +55,7 @@ impl Ring {
                 if std::mem::take(&mut conn.again) {
                     return;
                 }
+                conn.all_told = Some(now.mono);
                 // An older peer cannot say whether it hashes consistently, and is never done.
                 if conn.peer_minor >= MINOR_OPTIONS {
                     self.send(id, &Command::Options);

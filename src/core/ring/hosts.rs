@@ -136,6 +136,12 @@ impl Ring {
         }
     }
 
+    /// Whether a line says nothing new of a backend.
+    pub(super) fn is_known_as(&self, host: &Host<'_>) -> bool {
+        let line = HostLine::from(host);
+        self.director.backends().is_as_told(&line)
+    }
+
     /// Repairs tell of hundreds of backends that are as they were: snapshots are then kept.
     fn merge_unless_same(
         &mut self,

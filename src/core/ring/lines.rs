@@ -36,6 +36,7 @@ impl Ring {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.splitter = splitter;
         }
+        self.settle_account(id);
     }
 
     fn line<T: Table>(&mut self, id: ConnId, line: &[u8], ahead: &mut Ahead, table: &mut T) {
@@ -60,6 +61,7 @@ impl Ring {
         match line {
             Ok(Line::Command(command)) => {
                 conn.stage = conn.stage.after(&command);
+                self.count_line(&command);
                 self.command(id, &command, table);
             }
             Ok(Line::Received(received)) => {
@@ -125,10 +127,12 @@ impl Ring {
         let Origin { director, seq } = received.origin;
         let seen = self.members.take_seq(director, seq);
         if seen == Seen::Duplicate && !received.is_read_when_duplicate() {
+            self.count_duplicate();
             return Ok(());
         }
         let origin = (seen != Seen::NoOrigin).then_some(received.origin);
         let order = received.order()?;
+        self.count_order(id, seen, received.origin, &order);
         match &order {
             Order::UserWeak { hash, host } => {
                 self.weak_received(id, (seen, received.origin), (*hash, *host), table);

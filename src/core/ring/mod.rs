@@ -12,6 +12,7 @@
 //! | `neighbours` | who is left and right, CONNECT, dialling, being alone |
 //! | `handshake` | what is sent and taken when two directors meet |
 //! | `feed` | our users for a director that joins |
+//! | `flood` | what a peer may say at most |
 //! | `lines` | which line does what |
 //! | `rounds` | SYNC |
 //! | `hosts` | backends |
@@ -46,6 +47,7 @@ mod conn;
 mod drain;
 mod event;
 mod feed;
+mod flood;
 mod handshake;
 mod hosts;
 mod lines;
@@ -299,6 +301,8 @@ pub struct Ring {
     /// Backends that were saved, of which the ring is to be told when it is whole.
     recalled: Option<Recalled>,
     leaving: bool,
+    /// What the lines of this input cost their sender, in points.
+    spent: u64,
     outputs: Vec<Output>,
     last_conn: u64,
     now: Now,
@@ -351,6 +355,7 @@ impl Ring {
             recall: if is_ring { Recall::NotYet } else { Recall::Now },
             recalled: None,
             leaving: false,
+            spent: 0,
             outputs: Vec::new(),
             last_conn: 0,
             now,
@@ -499,7 +504,7 @@ impl Ring {
     }
 
     fn written(&mut self, id: ConnId, unsent: usize) {
-        let now = self.now.wall;
+        let now = self.now;
         if let Some(conn) = self.conns.get_mut(id) {
             conn.written(unsent, now);
         }

@@ -69,6 +69,11 @@ impl Tally {
         self.last_read = now.0;
     }
 
+    /// Bytes that the other end was told, or is about to be.
+    pub(super) fn told(&self) -> u64 {
+        self.put
+    }
+
     /// More is to be written; so much waits now.
     pub(super) fn added(&mut self, bytes: usize, waiting: usize) {
         self.put += bytes as u64;

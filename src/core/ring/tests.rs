@@ -12,6 +12,7 @@ use crate::core::{DelayReason, TagId};
 
 mod connections;
 mod drains;
+mod floods;
 mod history;
 mod news;
 mod reports;

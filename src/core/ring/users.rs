@@ -51,7 +51,7 @@ impl Ahead {
 impl Ring {
     /// USER: it is followed by [`Ring::users_received`].
     pub(super) fn user_read(
-        &self,
+        &mut self,
         ahead: &mut Ahead,
         (hash, host): (Hash, IpAddr),
         time: Option<u64>,
@@ -62,7 +62,10 @@ impl Ring {
             stamp: time.map(Wall),
             weak: false,
         };
-        ahead.0.extend(self.place(said));
+        match self.place(said) {
+            Some(placed) => ahead.0.push(placed),
+            None => self.count_user(None),
+        }
     }
 
     /// The USER lines that were read. No line between them may be left for later.
@@ -76,6 +79,7 @@ impl Ring {
         table.fetch(ahead.0.iter().map(|placed| placed.key));
         for placed in ahead.0.drain(..) {
             let hearing = self.hear_placed(&placed, sender, table);
+            self.count_user(Some(&hearing));
             self.pass_on(&hearing, sender);
         }
     }
@@ -119,7 +123,13 @@ impl Ring {
         users: &HandUsers<'_>,
         table: &mut T,
     ) {
-        self.hear_all(id, users, table, Ring::pass_on);
+        if self.director.backends().find(users.host).is_none() {
+            return self.count_lost_users(users);
+        }
+        self.hear_all(id, users, table, |ring, hearing, sender| {
+            ring.count_one_of_users(hearing);
+            ring.pass_on(hearing, sender);
+        });
     }
 
     /// Users of one backend.

@@ -82,6 +82,12 @@ impl Member {
         self.generation.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// The opposite of [`Self::end`] for one that was not ended.
+    pub fn counts_again(&self) {
+        assert!(!self.is_up(), "{} was not let go", self.address);
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Another kind of director takes its place; it must be down.
     pub fn replace(&mut self, number: usize, kind: DirectorKind) {
         assert!(!self.is_up(), "{} is still there", self.address);

@@ -352,6 +352,17 @@ impl Ring {
         self.members[number].resume();
     }
 
+    /// The others have let go of a member, which runs on.
+    pub fn left_to_itself(&mut self, number: usize) {
+        self.end(number, |_| ());
+    }
+
+    /// Ends a member of which the others have let go.
+    pub fn stop_left(&mut self, number: usize) {
+        self.members[number].counts_again();
+        self.stop(number);
+    }
+
     fn end(&mut self, number: usize, end: impl FnOnce(&mut Director)) {
         self.cut.insert(self.members[number].address);
         self.members[number].end(end);
@@ -454,6 +465,15 @@ impl Ring {
         let names = self.users.keys();
         names
             .filter_map(|name| Some((name.clone(), *known.get(&user_hash(name))?)))
+            .collect()
+    }
+
+    /// The directors that a member has in its list.
+    pub fn listed_at(&self, number: usize) -> Vec<Ipv4Addr> {
+        let socket = self.members[number].director().admin_socket();
+        let list = rows(&socket, "DIRECTOR-LIST");
+        list.iter()
+            .filter_map(|row| view::address(&row[0]))
             .collect()
     }
 

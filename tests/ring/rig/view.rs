@@ -52,7 +52,7 @@ fn by_admin_socket(socket: &Path, expected: &Expected<'_>) -> io::Result<Option<
 }
 
 /// What the rig knows a director's address by.
-fn address(text: &str) -> Option<Ipv4Addr> {
+pub fn address(text: &str) -> Option<Ipv4Addr> {
     match text.parse().ok()? {
         IpAddr::V4(address) => Some(address),
         IpAddr::V6(address) => {

@@ -353,7 +353,12 @@ impl Scripted {
         lines
     }
 
-    /// Nothing that was written up to now is of interest.
+    /// What was written up to now is of no interest.
+    pub(super) fn forget_written(&mut self) {
+        self.written.clear();
+    }
+
+    /// Nothing that has happened up to now is of interest.
     pub(super) fn forget(&mut self) {
         self.written.clear();
         self.events.clear();

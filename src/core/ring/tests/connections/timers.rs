@@ -329,3 +329,27 @@ fn a_right_that_speaks_before_the_probe_is_through_stays() {
     let again = s.reached(33);
     assert!(s.is_closed(again) && !s.is_closed(right) && s.right() == Some(d(33)));
 }
+
+#[test]
+fn one_that_takes_many_users_in_is_left_to_it() {
+    let mut s = Scripted::started(&Setup::default());
+    let slow = s.reached(33);
+    let me = s.me(33);
+    s.batch(slow, &["VERSION\tdirector\t1\t9\thoming=1", &me]);
+    let conn = s.ring.conns.get_mut(slow).unwrap();
+    conn.tally.added(1 << 20, 1 << 20);
+    // Megabytes are under way; its kernel takes some now and then.
+    for _ in 0..4 {
+        s.pass(15);
+        for unsent in [2 << 20, 1 << 20] {
+            s.input(Input::Written(slow, unsent));
+        }
+    }
+    assert!(s.dials.is_empty() && !s.is_closed(slow));
+    // Twenty seconds without any are given for its answer to PING.
+    s.pass_ms(19_999);
+    assert!(s.dials.is_empty());
+    s.pass_ms(1);
+    s.reached(33);
+    assert!(!s.is_closed(slow), "it may still be there");
+}
