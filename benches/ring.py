@@ -225,8 +225,7 @@ def main():
     options = arguments()
     os.nice(options.nice)
     for options.directors in options.directors:
-        print(f"{options.directors} directors
-{table(measure(options))}", flush=True)
+        print(f"{options.directors} directors\n{table(measure(options))}", flush=True)
 
 
 if __name__ == "__main__":

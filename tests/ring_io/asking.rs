@@ -13,7 +13,7 @@ use homing::shell::ring_io::tls::{Certificates, Link, Opened};
 use super::authority::{Authority, write};
 use super::neighbour::{PORT, Ring, connect_from};
 use super::rig::peer::host;
-use super::rig::{EchoAuth, Peer, SOON};
+use super::rig::{Peer, SOON};
 use super::tls::{site, start};
 use super::{hash, seconds};
 

@@ -58,7 +58,7 @@ impl Trio {
 
     /// It is cut off at both sides, for this reason; whoever asks the two that are left is answered, and they
     /// agree.
-    fn is_cut_off(self, why: &str) {
+    fn must_be_cut_off(self, why: &str) {
         let text = format!("director {}:{PORT}: closed: {why}", self.ring.other);
         for homing in &self.homings {
             homing.wait_said(&text);
@@ -123,7 +123,7 @@ fn one_that_floods() {
     }
     let floods = floods.map(|flood| flood.join().unwrap());
     if floods.iter().all(Result::is_err) {
-        return trio.is_cut_off("Flood: no director has so much to say");
+        return trio.must_be_cut_off("Flood: no director has so much to say");
     }
     // A machine so busy that they are followed no faster than they may be.
     for took in floods.into_iter().flatten() {
@@ -138,7 +138,7 @@ fn one_that_garbles() {
     for mut stream in trio.bad.streams() {
         stream.write_all(b"\x16\x03\x01 not a line\n").unwrap();
     }
-    trio.is_cut_off("Invalid input: unknown command");
+    trio.must_be_cut_off("Invalid input: unknown command");
 }
 
 #[test]
@@ -149,12 +149,12 @@ fn one_that_does_not_read() {
         stream.set_nonblocking(false).unwrap();
         thread::spawn(move || while stream.write_all("PING\n".repeat(1000).as_bytes()).is_ok() {});
     }
-    trio.is_cut_off("Output buffer is full");
+    trio.must_be_cut_off("Output buffer is full");
 }
 
 #[test]
 fn one_that_does_not_answer() {
     let trio = Trio::start(33, &[("director_ping_idle_timeout", "\"2 s\"")]);
     // It is asked after 15 s of silence, and reads nothing any more.
-    trio.is_cut_off("Ping timeout");
+    trio.must_be_cut_off("Ping timeout");
 }

@@ -30,6 +30,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| Snapshot {
     master_user_separator: Some(b'*'),
     backends: [Some(BackendView {
         ip: [127, 0, 0, 1].into(),
+        name: Some("vm".into()),
         suffix: suffix("127.0.0.1", Some("vm"), 900),
         shown: Default::default(),
     })]

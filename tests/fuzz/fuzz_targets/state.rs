@@ -23,7 +23,10 @@ fn look(bytes: &[u8]) {
             assert!(saved.user_count() <= MAX_USERS);
             assert_eq!(saved.users.len(), saved.backends.len());
             let again = decode(&encode(saved), 4096).expect("we read what we write");
-            assert_eq!((&again.head, &again.backends), (&saved.head, &saved.backends));
+            assert_eq!(
+                (&again.head, &again.backends),
+                (&saved.head, &saved.backends)
+            );
             let sorted = |saved: &Saved| {
                 let mut users = saved.users.clone();
                 users.iter_mut().for_each(|its| its.sort_unstable());
@@ -52,10 +55,7 @@ fn encode(saved: &Saved) -> Vec<u8> {
     encoder.backends(&saved.backends, &mut out);
     for (backend, users) in saved.users.iter().enumerate() {
         let backend = u16::try_from(backend).expect("there are never so many");
-        let mut placed: Vec<Placed> = users
-            .iter()
-            .map(|&user| Placed { backend, user })
-            .collect();
+        let mut placed: Vec<Placed> = users.iter().map(|&user| Placed { backend, user }).collect();
         encoder.users(&mut placed, &mut out);
     }
     encoder.end(&mut out);
