@@ -533,6 +533,9 @@ pub(super) mod tests {
     #[test]
     fn no_note_of_an_older_snapshot_comes_after_the_next_is_published() {
         const TURNS: u32 = 300;
+        /// Enough that some are under way whenever a snapshot is published, and few enough to be looked
+        /// through in every turn.
+        const LOGINS_A_TURN: u64 = 1000;
         let both: [IpAddr; 2] = [1, 2].map(|n| [10, 0, 0, n].into());
         let mut director = director(&both.map(|ip| (ip, "")));
         let mut next = |turn: u32| {
@@ -547,11 +550,21 @@ pub(super) mod tests {
             Arc::new(director.snapshot(standing))
         };
         let directory = Directory::new(next(0), tunables(u64::MAX), 1).unwrap();
-        let end = AtomicU64::new(0);
+        let (end, made, allowed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        let goes_on = || {
+            while made.load(Ordering::Relaxed) >= allowed.load(Ordering::Relaxed) {
+                if end.load(Ordering::Relaxed) != 0 {
+                    return false;
+                }
+                std::thread::yield_now();
+            }
+            made.fetch_add(1, Ordering::Relaxed);
+            end.load(Ordering::Relaxed) == 0
+        };
         let log_in = |from: u32| {
             let mut cache = directory.cache();
             let hashes = (from..).step_by(3).map(|n| n.wrapping_mul(0x9e37_79b1) | 1);
-            for hash in hashes.take_while(|_| end.load(Ordering::Relaxed) == 0) {
+            for hash in hashes.take_while(|_| goes_on()) {
                 let key = UserKey {
                     hash: UserHash(hash),
                     ..USER
@@ -567,6 +580,7 @@ pub(super) mod tests {
             }
             for turn in 1..=TURNS {
                 let snapshot = next(turn);
+                allowed.fetch_add(LOGINS_A_TURN, Ordering::Relaxed);
                 directory.publish(Arc::clone(&snapshot));
                 let notes = directory.notes();
                 notes.drain(usize::MAX, |key| {
@@ -583,7 +597,6 @@ pub(super) mod tests {
                         for entry in older {
                             assert!(told.contains(&entry.key()), "turn {turn}: {entry:?}");
                         }
-                        // Few enough to be looked through again and again.
                         shard.sweep(Wall(NOW + 10_000), &snapshot);
                     });
                 }
