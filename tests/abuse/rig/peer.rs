@@ -52,6 +52,8 @@ impl Peer {
                 true
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            // A child of another test was stopped or has ended.
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.more(),
             Err(error) => panic!(
                 "{error} after {:?}",
                 String::from_utf8_lossy(&self.unread[..self.unread.len().min(200)])
@@ -130,6 +132,7 @@ impl Peer {
         while sent < most {
             match self.stream.write(&piece[sent % piece.len()..]) {
                 Ok(count) => sent += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error)
                     if [ErrorKind::WouldBlock, ErrorKind::BrokenPipe].contains(&error.kind()) =>
                 {
