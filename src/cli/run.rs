@@ -18,7 +18,7 @@ use crate::settings::{self, ListenerKind, Loaded, Place, Problem, Settings, Sock
 use crate::shell::admin_io::serve::Gate;
 use crate::shell::control::{self, Control, Read, ReadAgain, Reload};
 use crate::shell::dovecot_log;
-use crate::shell::dovecot_master::DovecotService;
+use crate::shell::dovecot_master::{DovecotService, StatusReporter};
 use crate::shell::http_io;
 use crate::shell::keeper::{Keeper, KeeperEvent};
 use crate::shell::preflight::{self, Exit};
@@ -190,47 +190,23 @@ fn start(
     drop_privileges(&settings)?;
     // Root may where others may not.
     preflight::io_uring()?;
-    let source = control_source(None)?;
-    let sessions = sessions::Config::of(&settings);
-    // Nobody is served yet who could be placed elsewhere.
-    let learnt = sessions::learn(&sessions);
-    let kept = state::recall(&settings);
-    let (tier, driver, health) = start_tier(&settings, &report.cpus, &kept.backends)?;
-    let http = Arc::new(ArcSwap::from_pointee(http::config(&settings)?));
-    let handed = handed
+    let listeners = handed
         .into_iter()
         .map(|it| (it.kind, it.fd, it.place, it.is_fifo));
-    let handed = hand_out(handed, &settings, &tier);
-    let control = Control {
-        tier,
-        driver,
-        sessions,
-        learnt,
-        saved: kept.saved,
-        state: kept.setup,
-        ring_listeners: handed.ring,
-        admin_listeners: handed.admin,
-        http_listeners: handed.http,
-        http: Arc::clone(&http),
-        health,
-        health_listeners: handed.health,
-        names: ring::names(&settings),
-        resolve_interval: settings.resolve_interval,
-        source,
-        keeper: Some(keeper),
-        kept: made_by_keeper,
-        master: None,
-        reload: Reload {
+    let cores = args.cores;
+    direct(
+        settings,
+        &report.cpus,
+        listeners,
+        Origin {
+            source: control_source(None)?,
+            keeper: Some((keeper, made_by_keeper, made)),
+            master: None,
             read: read_again(args, Sockets::FromSettings),
-            apply: {
-                let cores = args.cores;
-                let adjust = move |new: &mut Settings| override_cores(new, cores);
-                Box::new(apply(settings, level, http, adjust))
-            },
+            level,
         },
-    };
-    control::run(control, &report.cpus, made)
-        .map_err(|error| Refused::environment(error.to_string()))
+        move |new| override_cores(new, cores),
+    )
 }
 
 fn start_service(
@@ -263,17 +239,8 @@ fn start_service(
         .map_err(|error| Refused::config(error.to_string()))?;
     // Root may where others may not.
     preflight::io_uring()?;
-    let source = control_source(Some(service.death_watch))?;
-    let sessions = sessions::Config::of(&settings);
-    // Nobody is served yet who could be placed elsewhere.
-    let learnt = sessions::learn(&sessions);
-    let kept = state::recall(&settings);
-    let (tier, driver, mut health) = start_tier(&settings, &report.cpus, &kept.backends)?;
-    let http = Arc::new(ArcSwap::from_pointee(http::config(&settings)?));
-    let handed = service.listeners.into_iter();
-    let handed = handed.map(|it| (it.kind, it.fd, it.place, it.is_fifo));
-    let handed = hand_out(handed, &settings, &tier);
-    health.port = handed.health_port;
+    let listeners = service.listeners.into_iter();
+    let listeners = listeners.map(|it| (it.kind, it.fd, it.place, it.is_fifo));
     let adjust = {
         let (cores, base_dir) = (args.cores, settings.base_dir.clone());
         let client_limit = settings.client_limit;
@@ -282,6 +249,54 @@ fn start_service(
             rebase(new, &base_dir);
             new.client_limit = client_limit;
         }
+    };
+    direct(
+        settings,
+        &report.cpus,
+        listeners,
+        Origin {
+            source: control_source(Some(service.death_watch))?,
+            keeper: None,
+            master: Some(service.status),
+            read: read_again(args, sockets),
+            level,
+        },
+        adjust,
+    )
+}
+
+/// In what two ways of being started differ.
+struct Origin {
+    source: ControlSource,
+    /// With what it was given to make, and what came of it.
+    keeper: Option<(Keeper, Vec<settings::Listener>, Vec<KeeperEvent>)>,
+    master: Option<StatusReporter>,
+    read: ReadAgain,
+    level: Level,
+}
+
+/// Directs until told to stop. The process is by now whom it will be.
+fn direct(
+    settings: Settings,
+    cpus: &[usize],
+    listeners: impl Iterator<Item = (ListenerKind, OwnedFd, Place, bool)>,
+    origin: Origin,
+    adjust: impl Fn(&mut Settings) + 'static,
+) -> Result<(), Refused> {
+    let sessions = sessions::Config::of(&settings);
+    // Nobody is served yet who could be placed elsewhere.
+    let learnt = sessions::learn(&sessions);
+    let kept = state::recall(&settings);
+    let (tier, driver, mut health) = start_tier(&settings, cpus, &kept.backends)?;
+    let http = Arc::new(ArcSwap::from_pointee(http::config(&settings)?));
+    let handed = hand_out(listeners, &settings, &tier);
+    if origin.master.is_some() {
+        // The settings have no listeners there.
+        health.port = handed.health_port;
+    }
+    let (keeper, made_by_keeper, made) = match origin.keeper {
+        Some((keeper, listeners, made)) => (Some(keeper), listeners, made),
+        None => (None, Vec::new(), Vec::new()),
     };
     let control = Control {
         tier,
@@ -298,17 +313,16 @@ fn start_service(
         health_listeners: handed.health,
         names: ring::names(&settings),
         resolve_interval: settings.resolve_interval,
-        source,
-        keeper: None,
-        kept: Vec::new(),
-        master: Some(service.status),
+        source: origin.source,
+        keeper,
+        kept: made_by_keeper,
+        master: origin.master,
         reload: Reload {
-            read: read_again(args, sockets),
-            apply: Box::new(apply(settings, level, http, adjust)),
+            read: origin.read,
+            apply: Box::new(apply(settings, origin.level, http, adjust)),
         },
     };
-    control::run(control, &report.cpus, Vec::new())
-        .map_err(|error| Refused::environment(error.to_string()))
+    control::run(control, cpus, made).map_err(|error| Refused::environment(error.to_string()))
 }
 
 /// Listeners that others have made, for those who accept from them. The cores have theirs already.

@@ -142,42 +142,35 @@ enum InUse {
 /// # Errors
 /// The executor cannot be made.
 pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(), StartError> {
-    let replies = Arc::new(Replies::new()?);
-    let chronicle = Arc::new(Chronicle::default());
+    let between = Between::new(&control.sessions)?;
     // Taken before the ring's thread can change it.
     let initial = control.tier.directory().snapshot();
     let context = context(&control.driver, &initial);
-    let sessions = Arc::new(ArcSwap::from_pointee(control.sessions.clone()));
-    let desk = Arc::new(Desk::new()?);
-    let ring = RingThread::start(
-        ring_io::serve::Setup {
-            driver: control.driver,
-            sessions: control.sessions,
-            learnt: control.learnt,
-            saved: control.saved,
-            notes: Arc::clone(control.tier.directory().notes()),
-            cores: Arc::clone(control.tier.cores()),
-            replies: Arc::clone(&replies),
-            chronicle: Arc::clone(&chronicle),
-            health: Arc::clone(&desk),
-        },
-        if cpus.is_empty() { &[0] } else { cpus },
+    let ring = start_ring(
+        control.driver,
+        control.sessions,
+        (control.learnt, control.saved),
+        control.ring_listeners,
+        &control.tier,
+        &between,
+        cpus,
     )?;
-    for listener in control.ring_listeners {
-        ring.listen(listener);
-    }
     // Before this thread has its own CPU, which is one of a serving core.
-    let admin = AdminThread::start(admin_io::Setup {
+    let admin = admin_io::Setup {
         directory: Arc::clone(control.tier.directory()),
         initial,
         configured: configured(&control.reload),
         cores: Arc::clone(control.tier.cores()),
-        count: admin_io::counter(Arc::clone(&sessions), Arc::clone(control.tier.directory())),
+        count: admin_io::counter(
+            Arc::clone(&between.sessions),
+            Arc::clone(control.tier.directory()),
+        ),
         context,
         ring: ring.mailbox(),
-        replies,
-        health: Arc::clone(&desk),
-    })?;
+        replies: between.replies,
+        health: Arc::clone(&between.desk),
+    };
+    let admin = start_admin(admin, control.admin_listeners)?;
     let names = start_names(
         control.names,
         control.resolve_interval,
@@ -187,25 +180,19 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
     let health = start_health(
         control.health,
         control.health_listeners,
-        desk,
+        between.desk,
         &control.tier,
         &ring,
     )?;
     let keep = Keep::start(control.state, control.tier.directory());
-    for (listener, gate) in control.admin_listeners {
-        admin.listen(listener, gate);
-    }
-    let http = HttpThread::start(http_io::Setup {
-        config: control.http,
-        directory: Arc::clone(control.tier.directory()),
-        cores: Arc::clone(control.tier.cores()),
-        admin: admin.mailbox(),
-        chronicle,
-    })?;
-    for (listener, gate) in control.http_listeners {
-        http.listen(listener, gate);
-    }
-    let executor = executor(cpus.first().copied().unwrap_or(0))?;
+    let http = start_http(
+        control.http,
+        control.http_listeners,
+        &control.tier,
+        &admin,
+        between.chronicle,
+    )?;
+    let executor = executor(cpus)?;
     let shared = Shared {
         tier: control.tier,
         ring,
@@ -214,14 +201,14 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         names,
         keep,
         health,
-        sessions,
+        sessions: between.sessions,
         keeper: RefCell::new(control.keeper),
         kept: control.kept,
         stop: Cell::new(false),
         listening: RefCell::default(),
     };
     let (source, master, reload) = (control.source, control.master, control.reload);
-    executor.run(async move { look_after(shared, source, master, reload, made).await });
+    executor.run(look_after(shared, source, master, reload, made));
     Ok(())
 }
 
@@ -232,12 +219,90 @@ fn context(driver: &Driver, initial: &Snapshot) -> Context {
     }
 }
 
-fn executor(cpu: usize) -> Result<LocalExecutor, StartError> {
+fn executor(cpus: &[usize]) -> Result<LocalExecutor, StartError> {
+    let cpu = cpus.first().copied().unwrap_or(0);
     LocalExecutorBuilder::new(Placement::Fixed(cpu))
         .name("control")
         .io_memory(0)
         .make()
         .map_err(StartError::from)
+}
+
+/// What several threads have in common.
+struct Between {
+    replies: Arc<Replies>,
+    chronicle: Arc<Chronicle>,
+    desk: Arc<Desk>,
+    sessions: Arc<ArcSwap<sessions::Config>>,
+}
+
+impl Between {
+    fn new(sessions: &sessions::Config) -> std::io::Result<Between> {
+        Ok(Between {
+            replies: Arc::new(Replies::new()?),
+            chronicle: Arc::new(Chronicle::default()),
+            desk: Arc::new(Desk::new()?),
+            sessions: Arc::new(ArcSwap::from_pointee(sessions.clone())),
+        })
+    }
+}
+
+fn start_ring(
+    driver: Driver,
+    sessions: sessions::Config,
+    (learnt, saved): (Vec<sessions::Learnt>, Option<Recollection>),
+    listeners: Vec<OwnedFd>,
+    tier: &Tier,
+    between: &Between,
+    cpus: &[usize],
+) -> Result<RingThread, StartError> {
+    let setup = ring_io::serve::Setup {
+        driver,
+        sessions,
+        learnt,
+        saved,
+        notes: Arc::clone(tier.directory().notes()),
+        cores: Arc::clone(tier.cores()),
+        replies: Arc::clone(&between.replies),
+        chronicle: Arc::clone(&between.chronicle),
+        health: Arc::clone(&between.desk),
+    };
+    let ring = RingThread::start(setup, if cpus.is_empty() { &[0] } else { cpus })?;
+    for listener in listeners {
+        ring.listen(listener);
+    }
+    Ok(ring)
+}
+
+fn start_admin(
+    setup: admin_io::Setup,
+    listeners: Vec<(OwnedFd, Gate)>,
+) -> std::io::Result<AdminThread> {
+    let admin = AdminThread::start(setup)?;
+    for (listener, gate) in listeners {
+        admin.listen(listener, gate);
+    }
+    Ok(admin)
+}
+
+fn start_http(
+    config: Arc<ArcSwap<http_io::Config>>,
+    listeners: Vec<(OwnedFd, Gate)>,
+    tier: &Tier,
+    admin: &AdminThread,
+    chronicle: Arc<Chronicle>,
+) -> std::io::Result<HttpThread> {
+    let http = HttpThread::start(http_io::Setup {
+        config,
+        directory: Arc::clone(tier.directory()),
+        cores: Arc::clone(tier.cores()),
+        admin: admin.mailbox(),
+        chronicle,
+    })?;
+    for (listener, gate) in listeners {
+        http.listen(listener, gate);
+    }
+    Ok(http)
 }
 
 fn start_names(names: Names, interval: Duration, tier: &Tier, ring: &RingThread) -> NamesThread {
