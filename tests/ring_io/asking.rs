@@ -40,7 +40,7 @@ impl Secure {
         }
         let offer = String::from_utf8(offer).unwrap();
         assert!(
-            offer.starts_with("VERSION\tdirector\t1\t9\thoming=2\ttls\n"),
+            offer.starts_with("VERSION\tdirector\t1\t9\thoming=2\ttls\tjoining\n"),
             "{offer}"
         );
         let mut ask = Vec::new();
