@@ -12,15 +12,11 @@ use crate::rig::{BACKENDS, Case, Client, PATIENCE, Tier, TierSpec, User, wait_un
 /// State of a connection that both sides know of.
 const ESTABLISHED: &str = "01";
 
-/// Of Dovecot's director only where a login process with sessions is told: in the other columns such a session
-/// stays where it is.
+/// Not of Dovecot's director: such a session stays where it is, but for 2.3's login processes of many connections, which
+/// end it as a rule.
 mod a_login_under_way_does_not_stay_where_its_user_was {
     use crate::rig::DirectorPlacement::Standalone;
 
-    #[test]
-    fn dovecot23_shared_logins() {
-        super::late(crate::cases::PROXY_23.built_in());
-    }
     #[test]
     fn homing_all_23() {
         super::late(crate::cases::ALL_23.homing(Standalone));
