@@ -50,6 +50,10 @@ const HANDSHAKE: u64 = 40 * SECOND;
 /// S3: an order that must wait for another one is taken soon. There are up to 24, and each is a round of
 /// the ring, which takes seconds where bytes come singly.
 const ORDERED: u64 = 240 * SECOND;
+/// When, after the orders, a director of a strict ring starts again with the backends of its settings, and
+/// when that must have changed nothing.
+const LEAVES: u64 = 46 * SECOND;
+const IS_BACK: u64 = LEAVES + 90 * SECOND;
 
 impl World {
     pub fn is_healing(&self) -> bool {
@@ -197,6 +201,17 @@ impl World {
                 format!("25 s after a move in a whole ring: {text}"),
             );
         }
+        // One that is alone has nobody who could tell it.
+        let restarts = self.options.strict && self.options.directors > 1;
+        if restarts && reached(LEAVES) {
+            self.leave();
+        }
+        if restarts
+            && reached(IS_BACK)
+            && let Some(text) = self.other_weight()
+        {
+            return self.fail("S3 orders", format!("after a director's restart: {text}"));
+        }
         let half = u64::from(self.options.expire_secs) * SECOND / 2;
         // Clocks that were set back keep users that the others have forgotten: there is no bound.
         // A director whose table was full never took in what the others know.
@@ -205,15 +220,16 @@ impl World {
         if users.is_none() && self.stats.agreed_users.is_none() && took > 20 * SECOND {
             self.stats.agreed_users = Some(took);
         }
-        let enough = took > 60 * SECOND && took > half + SPREAD;
+        let rest = if restarts { IS_BACK } else { 0 };
+        let enough = took > rest + 60 * SECOND && took > rest + half + SPREAD;
         if enough && let Some(text) = users {
-            if took > half + 2 * SPREAD + 60 * SECOND {
+            if took > rest + half + 2 * SPREAD + 60 * SECOND {
                 self.fail("L1 users", text);
             }
             return;
         }
         if enough && let Some(text) = self.undrained() {
-            if took > half + 2 * SPREAD + 60 * SECOND {
+            if took > rest + half + 2 * SPREAD + 60 * SECOND {
                 self.fail("L3 drain", text);
             }
             return;
@@ -263,6 +279,10 @@ impl World {
         if self.dialled + HANDSHAKE > since {
             return None;
         }
+        self.other_weight()
+    }
+
+    fn other_weight(&self) -> Option<String> {
         let (n, _, process) = self.living().next()?;
         self.weights.iter().find_map(|(ip, vhosts)| {
             let backend = process.ring.backends().find(*ip)?;
