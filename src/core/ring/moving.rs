@@ -21,6 +21,7 @@ impl Ring {
             now: self.now.mono,
             has_right: self.right.is_some(),
             kick_delay: self.limits.kick_delay,
+            limit: self.limits.move_limit,
             flush_script: self.limits.flush_script,
         }
     }
