@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::Event;
 use super::history::Sample;
-use crate::admin::documents::{Backend, Director, Drain, Mapped, Place, Why};
+use crate::admin::documents::{Backend, Director, Drain, Health, Mapped, Place, Why};
 
 /// How this director and its ring are.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -43,6 +43,15 @@ pub struct Status {
 pub struct Backends {
     /// In the order of addresses.
     pub items: Vec<Backend>,
+    /// Where the next part begins, as `cursor`; null: this is the last one.
+    pub next: Option<String>,
+}
+
+/// What checks say of backends.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct HealthRows {
+    /// By backend, and in the order of the settings' checks.
+    pub items: Vec<Health>,
     /// Where the next part begins, as `cursor`; null: this is the last one.
     pub next: Option<String>,
 }

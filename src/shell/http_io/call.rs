@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::App;
 use super::director::Session;
 use crate::core::ip_text::parse_lenient;
+use crate::core::snapshot::{BackendView, Snapshot};
 use crate::http::problem::{MEDIA_TYPE, Problem};
 use crate::http::tokens::Role;
 
@@ -90,6 +91,16 @@ impl Call {
         address(self.part("address"))
     }
 
+    /// The backend in the path.
+    pub(super) fn backend(&self) -> Result<IpAddr, Problem> {
+        self.known_backend(self.part("address"))
+    }
+
+    /// A backend, by its address or the host name that it was configured by.
+    pub(super) fn known_backend(&self, text: &str) -> Result<IpAddr, Problem> {
+        named(&self.app.directory.snapshot(), text).unwrap_or_else(|| address(text))
+    }
+
     /// The user in the path.
     pub(super) fn user(&self) -> Result<&str, Problem> {
         match self.part("user") {
@@ -119,8 +130,24 @@ pub(super) fn address(text: &str) -> Result<IpAddr, Problem> {
     let ip = parse_lenient(text).filter(|_| !text.bytes().all(|byte| byte.is_ascii_digit()));
     ip.ok_or_else(|| {
         Problem::bad(format!(
-            "'{text}' is no address: names are not looked up here"
+            "'{text}' is no address, nor a host name of a backend: names are not looked up here"
         ))
+    })
+}
+
+/// The backend with a host name; `None`: there is none.
+fn named(snapshot: &Snapshot, name: &str) -> Option<Result<IpAddr, Problem>> {
+    let is_named = |it: &&BackendView| {
+        let own = it.name.as_deref();
+        own.is_some_and(|own| own.eq_ignore_ascii_case(name))
+    };
+    let mut all = snapshot.backends.iter().flatten().filter(is_named);
+    let first = all.next()?;
+    Some(match all.next() {
+        None => Ok(first.ip),
+        Some(_) => Err(Problem::bad(format!(
+            "{name} is several backends: give the address of one"
+        ))),
     })
 }
 

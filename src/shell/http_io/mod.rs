@@ -8,7 +8,7 @@
 //! | `router` | from a request to its answer: rate, token, body |
 //! | `call` | what an endpoint is given, and what it gives back |
 //! | `director` | the conversation with the director, in the words of the admin protocol |
-//! | `backends`, `users`, `ring`, `around` | the endpoints |
+//! | `backends`, `health`, `users`, `ring`, `around` | the endpoints |
 //! | `gather` | what metrics are made of |
 //! | `sampler` | what the page draws |
 //!
@@ -23,6 +23,7 @@ mod call;
 pub mod config;
 mod director;
 mod gather;
+mod health;
 mod ring;
 mod router;
 mod sampler;

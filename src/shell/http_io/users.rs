@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BinaryHeap;
 use std::net::IpAddr;
 
-use super::call::{Answer, Call, address, json};
+use super::call::{Answer, Call, json};
 use super::director::Session;
 use crate::admin::documents::{Mapped, Place, Whom, Why, tags};
 use crate::admin::plan::Rings;
@@ -33,7 +33,8 @@ fn cursor(text: &str) -> Result<Cursor, Problem> {
 pub(super) async fn list(call: Call) -> Answer {
     let limit = call.limit()?;
     let after = call.query("cursor").map(cursor).transpose()?;
-    let backend = call.query("backend").map(address).transpose()?;
+    let backend = call.query("backend");
+    let backend = backend.map(|it| call.known_backend(it)).transpose()?;
     let directory = std::sync::Arc::clone(&call.app.directory);
     let found = tokio::task::spawn_blocking(move || part(&directory, backend, after, limit)).await;
     json(&found.map_err(|error| Problem::director(error.to_string()))?)
@@ -162,7 +163,7 @@ pub(super) async fn why(call: Call) -> Answer {
 pub(super) async fn move_user(call: Call) -> Answer {
     let user = call.user()?;
     let wanted: doc::MoveOrder = call.document()?;
-    let host = address(&wanted.backend)?;
+    let host = call.known_backend(&wanted.backend)?;
     let user = User::Hash(hash_of(&call, user).0);
     let command = Command::UserMove {
         user: user.clone(),
