@@ -9,14 +9,15 @@ use crate::client::Request;
 use crate::e2e::{PATIENCE, wait_until};
 use crate::stage::{READ, Stage};
 
-/// The stage with a check, and what answers it at 127.61.0.12.
-fn checked() -> (Stage, TcpListener) {
+/// The stage with a check, which is answered at 127.61.0.12.
+fn checked() -> Stage {
     let good = TcpListener::bind("127.61.0.12:0").expect("a port");
     let port = good.local_addr().expect("its address").port();
+    std::thread::spawn(move || good.incoming().for_each(drop));
     let settings = format!(
         "[[health_check]]\nname = \"door\"\nprotocol = \"tcp\"\nport = {port}\ninterval = \"1 s\"\nfall = 2\n"
     );
-    (Stage::with(&settings), good)
+    Stage::with(&settings)
 }
 
 fn health(stage: &Stage, ip: &str) -> Value {
@@ -39,7 +40,7 @@ fn decided(stage: &Stage) -> (&'static str, &'static str) {
 
 #[test]
 fn it_is_told_in_documents_and_metrics_and_backends_can_be_held_and_released() {
-    let (stage, _good) = checked();
+    let stage = checked();
     let (down, kept) = decided(&stage);
     let bad = health(&stage, down);
     assert_eq!(
@@ -101,7 +102,7 @@ fn it_is_told_in_documents_and_metrics_and_backends_can_be_held_and_released() {
 #[test]
 fn the_page_shows_it_where_there_are_checks() {
     let unchecked = Stage::start();
-    let (stage, _good) = checked();
+    let stage = checked();
     let (down, kept) = decided(&stage);
     let open = |stage: &Stage| {
         let browser = Browser::start();
