@@ -16,7 +16,7 @@ use crate::core::snapshot::Snapshot;
 use crate::http::documents as doc;
 use crate::http::problem::{Fault, Problem};
 use crate::wire::admin::read::{self, Host};
-use crate::wire::admin::{Command, HealthRow, MAX_VHOSTS, Reply, Weight};
+use crate::wire::admin::{Command, HealthRow, MAX_VHOSTS, Reply, Weight, Whose};
 
 pub(super) async fn list(call: Call) -> Answer {
     let limit = call.limit()?;
@@ -150,13 +150,41 @@ pub(super) async fn flush(call: Call, all: bool) -> Answer {
         (true, None) => Command::HostFlush(host),
         (false, max_parallel) => Command::HostResetUsers { host, max_parallel },
     };
+    let count = call.said("count")?.unwrap_or(true) && !wanted.force;
     let mut director = call.director().await?;
-    let done = director.long_order(&command, &what).await?;
-    let status = match done.state == doc::Done::DONE.state {
-        true => StatusCode::OK,
-        false => StatusCode::ACCEPTED,
+    let users = |hosts: Vec<Host>| {
+        let meant = hosts.iter().filter(|it| host.is_none_or(|ip| ip == it.ip));
+        meant.map(|it| it.users).sum::<u64>()
     };
-    json_with(status, "application/json", &done)
+    let users_before = users(director.hosts().await?);
+    let sessions = match count {
+        true => director.count(Whose::Backend(host)).await?,
+        false => None,
+    };
+    let state = director.long_order(&command, &what).await?.state;
+    let is_done = state == doc::Done::DONE.state;
+    let (status, ended, survived, users_after) = match is_done {
+        true => {
+            let (ended, survived) = director.fate(sessions).await?;
+            let after = users(director.hosts().await?);
+            (StatusCode::OK, ended, survived, after)
+        }
+        // This conversation waits for the flush.
+        false => (
+            StatusCode::ACCEPTED,
+            None,
+            None,
+            users(call.director().await?.hosts().await?),
+        ),
+    };
+    let flushed = doc::Flushed {
+        state,
+        users_before,
+        users_after,
+        sessions_ended: ended,
+        sessions_survived: survived,
+    };
+    json_with(status, "application/json", &flushed)
 }
 
 async fn all_drains(call: &Call) -> Result<Vec<Drain>, Problem> {

@@ -293,6 +293,7 @@ async fn dispatch(endpoint: Endpoint, call: Call) -> Answer {
         Endpoint::UserWhy => users::why(call).await,
         Endpoint::UserMove => users::move_user(call).await,
         Endpoint::UserKick => users::kick(call).await,
+        Endpoint::Hash => users::hash(call).await,
         Endpoint::Ring => ring::list(call).await,
         Endpoint::RingAdd => ring::add(call).await,
         Endpoint::RingRemove => ring::remove(call).await,
