@@ -1,4 +1,5 @@
-//! A thousand users, each with up to two sessions at a time through any of the login processes, who come back.
+//! A thousand users, each with up to two sessions at a time through any of the login processes, who come back; and
+//! guests besides, of whom nobody knows anything when they come.
 
 use std::fmt;
 use std::io::Write;
@@ -18,6 +19,9 @@ pub const USERS: usize = 1000;
 const THREADS: usize = 10;
 /// Between two things that the clients of a thread do.
 const PAUSE: Duration = Duration::from_millis(15);
+/// Guests of a thread, and for how long they come.
+const GUESTS: usize = 20;
+const STAY: Duration = Duration::from_secs(6);
 /// Between two keep-alives of a session.
 const REFRESH: Duration = Duration::from_secs(10);
 
@@ -45,7 +49,10 @@ struct Thread {
     logins: Vec<PathBuf>,
     fifos: Vec<PathBuf>,
     doors: Vec<Option<Door>>,
+    /// The guests are the last.
     users: Vec<String>,
+    regulars: usize,
+    number: usize,
     dice: Dice,
 }
 
@@ -60,6 +67,8 @@ pub fn start(tier: &Tier, seed: u64) -> Clients {
             fifos: (0..DIRECTORS).map(|at| tier.notify(at)).collect(),
             doors: (0..DIRECTORS).map(|_| None).collect(),
             users: users.map(|user| format!("user{user}")).collect(),
+            regulars: USERS / THREADS,
+            number,
             dice: Dice::new(seed ^ (number as u64 + 1) << 32),
         };
         thread::spawn(move || thread.work())
@@ -94,18 +103,23 @@ impl Clients {
             failed < logins / 2,
             "{failed} of {logins} logins have failed"
         );
-        let (sessions, kicked) = self.sessions.count();
+        let (sessions, kicked, doubles) = self.sessions.count();
         format!(
-            "{logins} logins, {failed} failed, {kicked} sessions ended by directors, {sessions} at the end"
+            "{logins} logins, {failed} failed, {kicked} sessions ended by directors, {doubles} on a second backend \
+             while directors were parted, {sessions} at the end"
         )
     }
 }
 
 impl Thread {
     fn work(mut self) {
-        let mut refresh = now();
-        loop {
+        let (mut refresh, mut changed) = (now(), now());
+        for round in 0u32.. {
             match self.tally.phase.load(Ordering::SeqCst) {
+                COMING if round == 0 || changed.elapsed() >= STAY => {
+                    changed = now();
+                    self.change_guests(round);
+                }
                 COMING => self.act(),
                 STAYING => {}
                 _ => return,
@@ -118,9 +132,26 @@ impl Thread {
         }
     }
 
+    fn change_guests(&mut self, round: u32) {
+        for guest in self.users.drain(self.regulars..) {
+            for session in self.sessions.of(&guest) {
+                self.sessions.end(&guest, session.number);
+            }
+        }
+        let thread = self.number;
+        let guests = (0..GUESTS).map(|guest| format!("guest{thread}-{round}-{guest}"));
+        self.users.extend(guests);
+    }
+
     /// Somebody comes, comes once more, or goes.
     fn act(&mut self) {
-        let user = self.users[self.dice.below(self.users.len())].clone();
+        // Half of those who do something are guests.
+        let guests = self.users.len() - self.regulars;
+        let at = match self.dice.below(2) {
+            0 => self.dice.below(self.regulars),
+            _ => self.regulars + self.dice.below(guests),
+        };
+        let user = self.users[at].clone();
         let sessions = self.sessions.of(&user);
         match sessions.as_slice() {
             [first, _, ..] => self.sessions.end(&user, first.number),

@@ -1,11 +1,16 @@
 //! What goes wrong, and what operators order meanwhile.
 
+use std::collections::BTreeSet;
+use std::env;
 use std::fmt;
-use std::thread::sleep;
+use std::net::Ipv4Addr;
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 use crate::clients::USERS;
-use crate::e2e::{PATIENCE, wait_until};
+use homing::wire::admin::Reply;
+
+use crate::e2e::{PATIENCE, admin, wait_until};
 use crate::login::hash;
 use crate::network::DIRECTORS;
 use crate::tier::{BACKENDS, Backends, Tier, backend, backends};
@@ -32,7 +37,10 @@ impl Dice {
     }
 }
 
-const KINDS: [&str; 9] = [
+/// Has only one of these go wrong.
+const ONLY: &str = "HOMING_CHAOS_ONLY";
+
+const KINDS: [&str; 11] = [
     "orders",
     "killed",
     "slow",
@@ -41,15 +49,32 @@ const KINDS: [&str; 9] = [
     "narrow",
     "kicks",
     "stopped",
+    "half cut",
     "cut off",
+    "unplugged",
 ];
 
 pub struct Deeds {
     dice: Dice,
+    /// Nothing but this goes wrong.
+    only: Option<usize>,
     done: [u32; KINDS.len()],
     backends: Backends,
+    /// Backends that were taken down or up at some time.
+    touched: BTreeSet<Ipv4Addr>,
     /// Those of this round that are still to come.
     round: Vec<usize>,
+}
+
+/// How a director is cut off.
+#[derive(Clone, Copy)]
+enum Cut {
+    /// Packets are lost, and nobody says so.
+    Silent,
+    /// The same, only of what it sends.
+    OneWay,
+    /// The kernel says at once that there is no way.
+    Cable,
 }
 
 impl fmt::Display for Deeds {
@@ -65,14 +90,19 @@ impl Deeds {
     pub fn new(seed: u64) -> Deeds {
         Deeds {
             dice: Dice::new(seed),
+            only: env::var(ONLY).ok().map(|only| {
+                let kind = KINDS.iter().position(|kind| *kind == only);
+                kind.unwrap_or_else(|| panic!("{ONLY} is one of {KINDS:?}"))
+            }),
             done: Default::default(),
             backends: backends(),
+            touched: BTreeSet::new(),
             round: Vec::new(),
         }
     }
 
     pub fn has_done_all(&self) -> bool {
-        self.done.iter().all(|count| *count > 0)
+        self.only.is_some() || self.done.iter().all(|count| *count > 0)
     }
 
     /// What the directors must have in the end.
@@ -91,7 +121,9 @@ impl Deeds {
                 }
             }
         }
-        let kind = self.round.pop().expect("a round");
+        let kind = self
+            .only
+            .unwrap_or_else(|| self.round.pop().expect("a round"));
         let victim = self.dice.below(DIRECTORS);
         println!("{} (director {victim})", KINDS[kind]);
         match KINDS[kind] {
@@ -125,7 +157,9 @@ impl Deeds {
                 tier.signal(victim, libc::SIGCONT);
                 tier.wait_synced(victim);
             }
-            "cut off" => self.cut(tier, victim),
+            "cut off" => self.cut(tier, victim, Cut::Silent),
+            "half cut" => self.cut(tier, victim, Cut::OneWay),
+            "unplugged" => self.cut(tier, victim, Cut::Cable),
             other => panic!("{other}"),
         }
         tier.are_running();
@@ -139,7 +173,7 @@ impl Deeds {
             let ip = backend(1 + self.dice.below(usize::from(BACKENDS)) as u8);
             let at = self.dice.below(DIRECTORS);
             let (weight, down) = self.backends[&ip];
-            let few_down = self.backends.values().filter(|it| it.1).count() < 5;
+            let few_down = self.backends.values().filter(|it| it.1).count() < 8;
             let (line, now) = match self.dice.below(3) {
                 0 if down => (format!("HOST-UP\t{ip}"), (weight, false)),
                 0 if few_down => (format!("HOST-DOWN\t{ip}"), (weight, true)),
@@ -149,6 +183,9 @@ impl Deeds {
                 }
             };
             self.keep_ordering(tier, at, &line);
+            if now.1 != down {
+                self.touched.insert(ip);
+            }
             self.backends.insert(ip, now);
         }
     }
@@ -210,21 +247,42 @@ impl Deeds {
         }
     }
 
-    /// From all others, in both directions or in one only.
-    fn cut(&mut self, tier: &Tier, victim: usize) {
-        let time = self.dice.seconds(4, 12);
-        let one_way = self.dice.below(3) == 0;
+    /// From all others. Meanwhile it takes a backend down, of which the others know nothing: the same new users go to
+    /// different backends on both sides, as soon as it serves alone.
+    fn cut(&mut self, tier: &Tier, victim: usize, cut: Cut) {
+        let time = self.dice.seconds(7, 14);
         tier.sessions.part(time);
-        let set = |is_cut: bool| match one_way {
-            false => tier.network.change(victim, |way| way.is_cut = is_cut),
-            true => (0..DIRECTORS).for_each(|other| {
+        let set = |is_cut: bool| match cut {
+            Cut::Cable => tier.network.link(victim, !is_cut),
+            Cut::Silent => tier.network.change(victim, |way| way.is_cut = is_cut),
+            Cut::OneWay => (0..DIRECTORS).for_each(|other| {
                 tier.network
                     .change_one(victim, other, |way| way.is_cut = is_cut);
             }),
         };
         set(true);
+        // The last change of a backend's state counts, by the clock of whoever has made it.
+        let mut untouched = (1..=BACKENDS).map(backend);
+        let down = untouched.find(|ip| !self.touched.contains(ip));
+        let order = down.map(|ip| {
+            let socket = tier.admin(victim);
+            let line = format!("HOST-DOWN\t{ip}");
+            self.touched.insert(ip);
+            self.backends.entry(ip).and_modify(|it| it.1 = true);
+            let order = line.clone();
+            let asking = thread::spawn(move || admin::ask(&socket, &order).expect("an answer"));
+            (line, asking)
+        });
         sleep(time);
         set(false);
         (0..DIRECTORS).for_each(|at| tier.wait_synced(at));
+        let Some((line, order)) = order else {
+            return;
+        };
+        let said = order.join().expect("an order");
+        let is_done = said == "OK" || said == Reply::SyncTimedOut.text();
+        assert!(is_done, "{line} at director {victim}: {said}");
+        // What one side has changed the other may undo when they meet: operators are told to look, and to repeat it.
+        self.keep_ordering(tier, victim, &line);
     }
 }

@@ -44,6 +44,8 @@ struct State {
     parted: Option<Instant>,
     faults: Vec<String>,
     kicks: u64,
+    /// Logins of users who were elsewhere as well, while directors were parted.
+    doubles: u64,
 }
 
 pub fn hash(user: &str) -> u32 {
@@ -66,15 +68,22 @@ impl Sessions {
         let was_kicked =
             |it: &Session| kicked.is_some_and(|kicked| it.asked <= kicked && kicked + LATE > now());
         let is_parted = state.parted.is_some_and(|until| now() < until);
-        let sessions = state.by_user.entry(user.to_owned()).or_default();
+        let State {
+            by_user,
+            doubles,
+            faults,
+            ..
+        } = &mut *state;
+        let sessions = by_user.entry(user.to_owned()).or_default();
         let other = sessions
             .iter()
             .find(|it| it.backend != backend && !was_kicked(it));
+        *doubles += u64::from(other.is_some() && is_parted);
         let fault = other
             .filter(|_| !is_parted && !was_kicked(&session))
             .map(|other| format!("{user} is on two backends: {other:?}, {session:?}"));
         sessions.push(session);
-        state.faults.extend(fault);
+        faults.extend(fault);
     }
 
     pub fn of(&self, user: &str) -> Vec<Session> {
@@ -88,10 +97,11 @@ impl Sessions {
         }
     }
 
-    /// How many there are, and how many were ended by directors.
-    pub fn count(&self) -> (usize, u64) {
+    /// How many there are, how many were ended by directors, and how many logins made a user double.
+    pub fn count(&self) -> (usize, u64, u64) {
         let state = self.0.lock();
-        (state.by_user.values().map(Vec::len).sum(), state.kicks)
+        let sessions = state.by_user.values().map(Vec::len).sum();
+        (sessions, state.kicks, state.doubles)
     }
 
     /// Users with sessions, each with one of its backends.

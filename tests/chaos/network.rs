@@ -18,6 +18,8 @@ use crate::e2e::now;
 pub const DIRECTORS: usize = 5;
 /// Packets that a way holds; beyond that they are lost, as in a router.
 const QUEUE: usize = 2000;
+/// How often it is looked whether there is a cable again.
+const UNPLUGGED: Duration = Duration::from_millis(20);
 /// Longest that a packet waits for its turn on a narrow way.
 const LATEST: Duration = Duration::from_secs(2);
 
@@ -73,6 +75,16 @@ impl Network {
     /// In one direction between two only.
     pub fn change_one(&self, from: usize, to: usize, change: impl Fn(&mut Way)) {
         change(&mut self.ways.lock()[from][to]);
+    }
+
+    /// Takes the cable out of a director, or puts it in again: it is told at once that nobody can be reached.
+    pub fn link(&self, director: usize, up: bool) {
+        let state = if up { "up" } else { "down" };
+        let done = Command::new("nsenter")
+            .arg(self.namespace(director))
+            .args(["ip", "link", "set", "t0", state])
+            .status();
+        assert!(done.expect("nsenter of util-linux").success());
     }
 
     /// For nsenter.
@@ -131,7 +143,12 @@ fn carry(from: usize, mut device: File, ways: &Mutex<Ways>, doors: &[SyncSender<
     let mut buffer = vec![0; 65536];
     let mut free = [now(); DIRECTORS];
     // Ends with this program.
-    while let Ok(length) = device.read(&mut buffer) {
+    loop {
+        let Ok(length) = device.read(&mut buffer) else {
+            // Without a cable there is nothing to be read.
+            thread::sleep(UNPLUGGED);
+            continue;
+        };
         let bytes = &buffer[..length];
         let Some(to) = destination(bytes).filter(|to| *to != from) else {
             continue;

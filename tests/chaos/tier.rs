@@ -88,7 +88,7 @@ impl Tier {
             "director_mail_servers = \"{}-{}\"\ndirector_servers = \"{}\"\nbase_dir = {:?}\n\
              auth_login_path = {:?}\ndirector_user_expire = \"60 s\"\ncores = 1\nclient_limit = 200\n\
              kick_service = \"ipc\"\n\
-             director_ping_idle_timeout = \"4 s\"\ndirector_ping_max_timeout = \"8 s\"\n",
+             director_ping_idle_timeout = \"2 s\"\ndirector_ping_max_timeout = \"4 s\"\n",
             backend(1),
             backend(BACKENDS),
             directors.join(" "),
@@ -144,10 +144,14 @@ impl Tier {
         }
     }
 
+    /// Where orders are given.
+    pub fn admin(&self, at: usize) -> PathBuf {
+        self.dir(at).join("admin")
+    }
+
     /// An order; what the director has said.
     pub fn order(&self, at: usize, line: &str) -> String {
-        let socket = self.dir(at).join("admin");
-        admin::ask(&socket, line).expect("an answer to an order")
+        admin::ask(&self.admin(at), line).expect("an answer to an order")
     }
 
     fn rows(&self, at: usize, command: &str) -> Vec<Vec<String>> {
