@@ -17,6 +17,7 @@ mod authority;
 
 mod browser;
 mod client;
+mod counts;
 mod handed;
 mod health;
 mod metrics;
