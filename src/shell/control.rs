@@ -178,12 +178,9 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         &control.tier,
         &ring,
     );
-    let marks = control.state.iter().flat_map(|it| it.marks.clone());
-    let marks = marks.collect();
     let health = start_health(
-        control.health,
-        control.health_listeners,
-        marks,
+        (control.health, control.health_listeners),
+        state::marks(control.state.as_ref()),
         Arc::clone(&between.desk),
         &control.tier,
         &ring,
@@ -320,8 +317,7 @@ fn start_names(names: Names, interval: Duration, tier: &Tier, ring: &RingThread)
 }
 
 fn start_health(
-    config: health::Config,
-    listeners: Vec<OwnedFd>,
+    (config, listeners): (health::Config, Vec<OwnedFd>),
     marks: Vec<MarkLine>,
     desk: Arc<Desk>,
     tier: &Tier,

@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::clients::USERS;
 use homing::wire::admin::Reply;
 
-use crate::e2e::{PATIENCE, admin, wait_until};
+use crate::e2e::{PATIENCE, wait_until};
 use crate::login::hash;
 use crate::network::DIRECTORS;
-use crate::tier::{BACKENDS, Backends, Tier, backend, backends};
+use crate::tier::{BACKENDS, Backends, Tier, ask, backend, backends};
 
 /// Numbers as if drawn by chance, the same for the same seed.
 pub struct Dice(u64);
@@ -270,7 +270,7 @@ impl Deeds {
             self.touched.insert(ip);
             self.backends.entry(ip).and_modify(|it| it.1 = true);
             let order = line.clone();
-            let asking = thread::spawn(move || admin::ask(&socket, &order).expect("an answer"));
+            let asking = thread::spawn(move || ask(&socket, &order).expect("an answer"));
             (line, asking)
         });
         sleep(time);

@@ -35,6 +35,11 @@ pub struct Setup {
     pub settled: Arc<AtomicBool>,
 }
 
+/// Who has set which backend's state, as the file has said; nothing without a file.
+pub fn marks(setup: Option<&Setup>) -> Vec<MarkLine> {
+    setup.map_or_else(Vec::new, |setup| setup.marks.clone())
+}
+
 enum Message {
     Tune(Duration),
     Leave(Sender<()>),

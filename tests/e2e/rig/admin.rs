@@ -31,13 +31,3 @@ pub fn try_rows(socket: &Path, command: &str) -> io::Result<Vec<Vec<String>>> {
     }
     Err(io::ErrorKind::UnexpectedEof.into())
 }
-
-/// Runs one command that answers with a line, e.g. an order.
-pub fn ask(socket: &Path, command: &str) -> io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(2 * ANSWER_LIMIT))?;
-    let request = format!("VERSION\tdirector-doveadm\t1\t0\n{command}\n");
-    stream.write_all(request.as_bytes())?;
-    let line = BufReader::new(stream).lines().nth(1);
-    line.ok_or(io::ErrorKind::UnexpectedEof)?
-}
