@@ -16,6 +16,7 @@ use crate::shell::clock;
 use crate::shell::preflight::Exit;
 use crate::shell::privileges;
 use crate::shell::state::{self, Recollection, Setup, Unread};
+use crate::wire::health::MarkLine;
 
 /// Differences from the settings file that are logged one by one.
 const DIFFERENCES: usize = 20;
@@ -59,6 +60,7 @@ pub(super) fn recall(settings: &Settings) -> Kept {
             master_user_separator: settings.auth_master_user_separator,
         },
         settled: Arc::clone(&settled),
+        marks: saved.iter().flat_map(marks).collect(),
     };
     let (backends, saved) = match saved {
         None => (Vec::new(), None),
@@ -72,6 +74,11 @@ pub(super) fn recall(settings: &Settings) -> Kept {
         saved,
         setup: Some(setup),
     }
+}
+
+/// Who has set which state.
+fn marks(saved: &Saved) -> Vec<MarkLine> {
+    saved.backends.iter().filter_map(|it| it.mark).collect()
 }
 
 fn take(
@@ -235,7 +242,8 @@ fn print(saved: &Saved, json: bool) {
                 "tag": String::from_utf8_lossy(&it.tag),
                 "vhosts": it.vhosts,
                 "down": it.down,
-                "by_hand": it.by_hand,
+                "by_hand": it.by_hand(),
+                "by_health": it.mark.is_some_and(|line| line.mark.is_down_by_health()),
                 "last_updown_change": Some(it.last_updown_change.0).filter(|time| *time > 0),
                 "users": users.len(),
             })
@@ -259,6 +267,11 @@ fn print(saved: &Saved, json: bool) {
         let state = if it.down { "down" } else { "up" };
         let (ip, vhosts, count) = (ip_text(it.ip), it.vhosts, users.len());
         let tag = String::from_utf8_lossy(&it.tag);
-        println!("{ip}\t{state}\tvhosts={vhosts}\tusers={count}\ttag={tag:?}");
+        let by = match it.mark {
+            _ if it.by_hand() => "\tset by hand",
+            Some(line) if line.mark.is_down_by_health() => "\tset by health",
+            _ => "",
+        };
+        println!("{ip}\t{state}\tvhosts={vhosts}\tusers={count}\ttag={tag:?}{by}");
     }
 }

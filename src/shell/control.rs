@@ -38,6 +38,7 @@ use crate::core::snapshot::Snapshot;
 use crate::core::users::SHARDS;
 use crate::settings::network::SystemNetwork;
 use crate::settings::{Listener, ListenerKind, Loaded, Place, Problem, place_text};
+use crate::wire::health::MarkLine;
 
 /// Every shard is swept once in this many rounds of [`SWEEP_PAUSE`].
 const SWEEP_ROUNDS: usize = 40;
@@ -178,13 +179,13 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         &ring,
     );
     let health = start_health(
-        control.health,
-        control.health_listeners,
-        between.desk,
+        (control.health, control.health_listeners),
+        state::marks(control.state.as_ref()),
+        Arc::clone(&between.desk),
         &control.tier,
         &ring,
     )?;
-    let keep = Keep::start(control.state, control.tier.directory());
+    let keep = Keep::start(control.state, control.tier.directory(), &between.desk);
     let http = start_http(
         control.http,
         control.http_listeners,
@@ -316,14 +317,15 @@ fn start_names(names: Names, interval: Duration, tier: &Tier, ring: &RingThread)
 }
 
 fn start_health(
-    config: health::Config,
-    listeners: Vec<OwnedFd>,
+    (config, listeners): (health::Config, Vec<OwnedFd>),
+    marks: Vec<MarkLine>,
     desk: Arc<Desk>,
     tier: &Tier,
     ring: &RingThread,
 ) -> std::io::Result<HealthThread> {
     let health = HealthThread::start(health::Setup {
         config,
+        marks,
         directory: Arc::clone(tier.directory()),
         ring: ring.mailbox(),
         desk,

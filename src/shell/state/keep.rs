@@ -13,7 +13,9 @@ use crate::core::Mono;
 use crate::core::state::Head;
 use crate::shell::clock;
 use crate::shell::directory::Directory;
+use crate::shell::health::Desk;
 use crate::shell::log_limit::{LogLimit, left_out};
+use crate::wire::health::MarkLine;
 
 /// How long the end waits for the last file.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -27,8 +29,15 @@ pub struct Setup {
     pub interval: Duration,
     /// The settings in force; the time in it does not count.
     pub head: Head,
+    /// What the file has said of who has set which backend's state.
+    pub marks: Vec<MarkLine>,
     /// See [`super::Recollection::settled`].
     pub settled: Arc<AtomicBool>,
+}
+
+/// Who has set which backend's state, as the file has said; nothing without a file.
+pub fn marks(setup: Option<&Setup>) -> Vec<MarkLine> {
+    setup.map_or_else(Vec::new, |setup| setup.marks.clone())
 }
 
 enum Message {
@@ -52,13 +61,18 @@ pub struct Keep {
 
 impl Keep {
     /// Starts it, if there is something to do for it.
-    pub fn start(setup: Option<Setup>, directory: &Arc<Directory>) -> Option<Keep> {
+    pub fn start(
+        setup: Option<Setup>,
+        directory: &Arc<Directory>,
+        health: &Arc<Desk>,
+    ) -> Option<Keep> {
         let setup = setup?;
         let (mailbox, messages) = unbounded();
         let counts = Arc::new(Counts::default());
         let writer = Writer {
             setup,
             directory: Arc::clone(directory),
+            health: Arc::clone(health),
             counts: Arc::clone(&counts),
             limit: LogLimit::rare(),
             failing: false,
@@ -105,6 +119,7 @@ impl Keep {
 struct Writer {
     setup: Setup,
     directory: Arc<Directory>,
+    health: Arc<Desk>,
     counts: Arc<Counts>,
     limit: LogLimit,
     failing: bool,
@@ -153,7 +168,12 @@ impl Writer {
         let begun = clock::mono();
         let wall = clock::wall();
         let head = head_of(&self.setup.head, wall);
-        match write(&self.setup.path, &head, &self.directory) {
+        match write(
+            &self.setup.path,
+            &head,
+            &self.directory,
+            &self.health.marks(),
+        ) {
             Ok(users) => {
                 let took = clock::mono().since(begun) / 1_000_000;
                 self.counts.written.fetch_add(1, Ordering::Relaxed);
