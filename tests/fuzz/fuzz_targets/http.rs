@@ -41,7 +41,10 @@ fn tokens(data: &[u8]) {
             assert_eq!(tokens.find(b"no such token, since it has blanks"), None);
             // What is read is found by its last word, unless only its digest is there.
             for line in data.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
-                let last = line.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
+                let last = line
+                    .rsplit(u8::is_ascii_whitespace)
+                    .next()
+                    .unwrap_or_default();
                 if !line.is_empty() && line[0] != b'#' && !last.starts_with(b"sha256:") {
                     assert!(tokens.find(last).is_some());
                 }
