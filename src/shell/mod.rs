@@ -32,5 +32,6 @@ pub mod sockets;
 pub mod state;
 pub mod stats;
 pub mod systemd;
+pub mod takeover;
 pub mod tier;
 pub mod watchdog;

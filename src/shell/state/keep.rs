@@ -33,6 +33,7 @@ pub struct Setup {
 
 enum Message {
     Tune(Duration),
+    Rest(Sender<()>, Receiver<()>),
     Leave(Sender<()>),
 }
 
@@ -43,6 +44,9 @@ struct Counts {
     /// When the last file was written; 0: never.
     last: AtomicU64,
 }
+
+/// While it is there, nothing is written.
+pub struct Resting(#[expect(dead_code, reason = "its end is the message")] Sender<()>);
 
 /// The thread, as seen by control.
 pub struct Keep {
@@ -74,6 +78,17 @@ impl Keep {
     pub fn tune(&self, interval: Duration) {
         // A thread that is not there needs not know.
         let _ = self.mailbox.send(Message::Tune(interval));
+    }
+
+    /// Writes nothing until the guard is dropped, since another process may be about to. `None`: it is writing, and
+    /// not done after ten seconds.
+    pub fn rest(&self) -> Option<Resting> {
+        let (sender, receiver) = bounded(1);
+        let (resting, over) = bounded(0);
+        // A thread that is not there does not write.
+        let asked = self.mailbox.send(Message::Rest(sender, over)).is_ok();
+        let hangs = asked && receiver.recv_timeout(END_LIMIT) == Err(RecvTimeoutError::Timeout);
+        (!hangs).then_some(Resting(resting))
     }
 
     /// The process ends: writes once more. Waits for that, ten seconds at most.
@@ -124,9 +139,16 @@ impl Writer {
                     self.setup.interval = interval;
                     due = self.next();
                 }
+                Ok(Message::Rest(done, over)) => {
+                    // Whoever waits may have given up.
+                    let _ = done.send(());
+                    // Nothing is ever sent: it waits for the end.
+                    let _ = over.recv();
+                    due = self.next();
+                }
                 Ok(Message::Leave(done)) => {
                     self.write();
-                    // Whoever waits may have given up.
+                    // Likewise.
                     let _ = done.send(());
                     return;
                 }

@@ -65,7 +65,11 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn write_to(file: &mut File, head: &Head, directory: &Directory) -> io::Result<u64> {
+/// Writes what the directory holds, and nothing more. Returns how many users that were.
+///
+/// # Errors
+/// Those of `file`.
+pub fn write_to(file: &mut impl Write, head: &Head, directory: &Directory) -> io::Result<u64> {
     let snapshot = directory.snapshot();
     let mut out = Vec::new();
     let mut encoder = Encoder::begin(head, &mut out);
