@@ -2,14 +2,16 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::bounded;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::Pid;
 use parking_lot::Mutex;
 
 use super::channel::{Channel, ChannelError};
@@ -38,6 +40,8 @@ pub const OPTION: &str = "--take-over";
 pub struct Program {
     path: PathBuf,
     args: Vec<OsString>,
+    /// Ours, before any thread was given one of its own.
+    cpus: Option<CpuSet>,
 }
 
 impl Program {
@@ -52,7 +56,29 @@ impl Program {
         Ok(Program {
             path: std::env::current_exe()?,
             args,
+            cpus: sched_getaffinity(Pid::from_raw(0)).ok(),
         })
+    }
+
+    fn spawn(&self, stdin: OwnedFd) -> io::Result<Child> {
+        let mut command = Command::new(&self.path);
+        command
+            .args(&self.args)
+            .stdin(Stdio::from(stdin))
+            // They name this process.
+            .env_remove("WATCHDOG_PID")
+            .env_remove("LISTEN_PID");
+        let cpus = self.cpus;
+        // It gets the CPUs of the thread that starts it.
+        let thread = std::thread::Builder::new().spawn(move || {
+            if let Some(cpus) = cpus {
+                sched_setaffinity(Pid::from_raw(0), &cpus)?;
+            }
+            command.spawn()
+        })?;
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
     }
 }
 
@@ -77,14 +103,7 @@ impl Next {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)
             .map_err(|errno| cannot(errno.into()))?;
-        let child = Command::new(&program.path)
-            .args(&program.args)
-            .stdin(Stdio::from(theirs))
-            // They name this process.
-            .env_remove("WATCHDOG_PID")
-            .env_remove("LISTEN_PID")
-            .spawn()
-            .map_err(cannot)?;
+        let child = program.spawn(theirs).map_err(cannot)?;
         let channel = Channel::new(ours, START_LIMIT);
         let mut next = Next {
             pid: child.id(),
