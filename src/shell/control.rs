@@ -11,7 +11,7 @@ mod listening;
 mod upgrade;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, spawn_local};
+use nix::errno::Errno;
 
 use super::admin_io::serve::{AdminThread, Configured};
 use super::chronicle::Chronicle;
@@ -133,6 +134,8 @@ struct Shared {
     keeper: RefCell<Option<Keeper>>,
     kept: Vec<Listener>,
     stop: Cell<bool>,
+    /// What this process was told while it could do nothing about it.
+    put_off: RefCell<VecDeque<Notice>>,
     /// Listeners in use, by their place in the keeper's list.
     listening: RefCell<HashMap<usize, InUse>>,
     /// A descriptor of each listener, of the keeper's and of others.
@@ -196,6 +199,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         keeper: RefCell::new(control.keeper),
         kept: control.kept,
         stop: Cell::new(false),
+        put_off: RefCell::default(),
         listening: RefCell::default(),
         held: RefCell::default(),
         places: RefCell::default(),
@@ -342,6 +346,7 @@ async fn look_after(
     leaving: Option<Leaving>,
 ) {
     let under_master = master.is_some();
+    let takes_over = leaving.is_some();
     let shared = Rc::new(shared);
     if let Some(leaving) = leaving {
         // Two of one name would be no ring. Logins are served meanwhile.
@@ -360,6 +365,10 @@ async fn look_after(
     }
     if !under_master && let Err(error) = systemd::notify("READY=1") {
         tracing::warn!("cannot tell systemd that we are ready: {error}");
+    }
+    if takes_over {
+        // The process before may have said it last some time ago.
+        let _ = systemd::notify("WATCHDOG=1");
     }
     tracing::info!("ready: {} serving cores", shared.tier.cores().count());
     let successor = take_notices(told, under_master, &shared).await;
@@ -383,7 +392,7 @@ async fn take_notices(told: Told, under_master: bool, shared: &Shared) -> Option
             Timer::new(STATUS_PAUSE).await;
         }
         loop {
-            match source.notice() {
+            match shared.next_notice(&mut source) {
                 Ok(Some(Notice::Terminate)) => {
                     tracing::info!("stopping: SIGTERM");
                     return None;
@@ -399,7 +408,7 @@ async fn take_notices(told: Told, under_master: bool, shared: &Shared) -> Option
                 }
                 Ok(Some(Notice::Reload)) => shared.reload(&mut reload).await,
                 Ok(Some(Notice::Upgrade)) => {
-                    let successor = shared.upgrade(succession.as_ref()).await;
+                    let successor = shared.upgrade(succession.as_ref(), &mut source).await;
                     if successor.is_some() {
                         return successor;
                     }
@@ -449,6 +458,11 @@ async fn watch_over(shared: Rc<Shared>) {
 }
 
 impl Shared {
+    fn next_notice(&self, source: &mut ControlSource) -> Result<Option<Notice>, Errno> {
+        let earlier = self.put_off.borrow_mut().pop_front();
+        earlier.map_or_else(|| source.notice(), |notice| Ok(Some(notice)))
+    }
+
     /// Reads the settings again.
     async fn reload(&self, reload: &mut Reload) {
         let read = Arc::clone(&reload.read);

@@ -24,6 +24,7 @@ pub mod privileges;
 pub mod random;
 pub mod readable;
 pub mod relay;
+pub mod rest;
 pub mod ring_io;
 mod serve;
 pub mod sessions;

@@ -64,7 +64,7 @@ impl Line {
         })
     }
 
-    fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         match waitpid(self.main, Some(WaitPidFlag::WNOHANG)) {
             Ok(status) => status == WaitStatus::StillAlive,
             // The process that started it has not ended yet.
@@ -116,18 +116,25 @@ impl Line {
 
     /// The number of a counter in what SIGUSR1 makes it log.
     pub fn total(&self, name: &str) -> u64 {
+        let said = self.said(" keep_alives=");
+        let (_, rest) = said.split_once(&format!(" {name}=")).expect("a counter");
+        rest.split(' ')
+            .next()
+            .and_then(|number| number.parse().ok())
+            .expect("a number")
+    }
+
+    /// The line with this text of those that SIGUSR1 makes it log.
+    pub fn said(&self, text: &str) -> String {
         let seen = self.log().len();
         self.signal(Signal::SIGUSR1);
         wait_for("the state lines", || {
             let log = self.log();
             let (_, last) = log[seen..].split_once(" keep_alives=")?;
+            // It may be in the middle of the line.
             last.contains('\n').then_some(())?;
-            let lines = log[seen..].lines();
-            let mut found = lines.filter_map(|line| {
-                let (_, rest) = line.split_once(&format!(" {name}="))?;
-                rest.split(' ').next()?.parse().ok()
-            });
-            found.next_back()
+            let line = log[seen..].lines().rfind(|line| line.contains(text));
+            line.map(str::to_owned)
         })
     }
 

@@ -18,14 +18,14 @@ const ROUNDS: usize = 20;
 const USERS: u32 = 2_000;
 
 /// Logins from one thread, of which none may fail, and whose users must never be seen on two backends.
-struct Logins {
+pub struct Logins {
     stop: Arc<AtomicBool>,
     replies: Arc<AtomicU64>,
     thread: JoinHandle<()>,
 }
 
 impl Logins {
-    fn begin(plan: Plan) -> Logins {
+    pub fn begin(plan: Plan) -> Logins {
         let (stop, replies) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
@@ -51,7 +51,7 @@ impl Logins {
     }
 
     /// Waits until there were some more.
-    fn go_on(&self) {
+    pub fn go_on(&self) {
         let seen = self.replies.load(Ordering::SeqCst);
         wait_until("logins go on", || {
             // Whoever ends has seen something wrong.
@@ -60,13 +60,13 @@ impl Logins {
         });
     }
 
-    fn end(self) {
+    pub fn end(self) {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().expect("no failed login");
     }
 }
 
-fn plan(target: Target, lifetime: Connections) -> Plan {
+pub fn plan(target: Target, lifetime: Connections) -> Plan {
     Plan {
         connections: 8,
         in_flight: if lifetime == Connections::Kept { 4 } else { 1 },

@@ -6,6 +6,9 @@
 mod half;
 mod line;
 mod load;
+#[path = "../networks/mod.rs"]
+mod networks;
+mod places;
 #[allow(
     dead_code,
     unused_imports,
@@ -13,4 +16,5 @@ mod load;
 )]
 #[path = "../abuse/rig/mod.rs"]
 mod rig;
+mod ring;
 mod vain;

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use crossbeam::channel::{TryRecvError, bounded};
 use glommio::timer::Timer;
 
 use super::Shared;
@@ -11,7 +12,8 @@ use crate::core::state::Head;
 use crate::settings::kind_name;
 use crate::shell::clock;
 use crate::shell::keeper::{Keeper, messages};
-use crate::shell::state::Resting;
+use crate::shell::rest::Resting;
+use crate::shell::signals::{ControlSource, Notice};
 use crate::shell::systemd;
 use crate::shell::takeover::give::{Next, Program, Shown};
 use crate::wire::takeover::{Listeners, Offer};
@@ -20,6 +22,10 @@ use crate::wire::takeover::{Listeners, Offer};
 /// would not know that their old sessions are still about to end.
 const MOVES_LIMIT: Duration = Duration::from_secs(40);
 const MOVES_PAUSE: Duration = Duration::from_millis(250);
+/// How often it is looked whether the next process is ready.
+const START_PAUSE: Duration = Duration::from_millis(20);
+/// How long operators may be busy: what they order takes milliseconds.
+const REST_LIMIT: Duration = Duration::from_secs(2);
 
 /// What the next process is, and what it must know to read the users.
 #[derive(Debug)]
@@ -33,15 +39,19 @@ pub struct Succession {
 /// Another process serves now.
 pub(super) struct Successor {
     next: Next,
-    /// The state on the disk is its business.
-    _resting: Option<Resting>,
+    /// Orders, and the state on the disk, are its business.
+    _resting: [Option<Resting>; 2],
 }
 
 impl Shared {
     /// Lets the program take over. `None`: it did not, which was logged.
-    pub(super) async fn upgrade(&self, how: Option<&Succession>) -> Option<Successor> {
+    pub(super) async fn upgrade(
+        &self,
+        how: Option<&Succession>,
+        source: &mut ControlSource,
+    ) -> Option<Successor> {
         let done = match how {
-            Some(how) => self.try_upgrade(how).await,
+            Some(how) => self.try_upgrade(how, source).await,
             None => Err(
                 "only a director that homing run has started can be taken over; Dovecot's master \
                  starts its own anew when it is reloaded"
@@ -56,22 +66,16 @@ impl Shared {
         .ok()
     }
 
-    async fn try_upgrade(&self, how: &Succession) -> Result<Successor, String> {
-        let offer = self.offer()?;
-        let program = how.program.clone();
+    async fn try_upgrade(
+        &self,
+        how: &Succession,
+        source: &mut ControlSource,
+    ) -> Result<Successor, String> {
         tracing::info!("upgrade: starting the new process");
-        let executor = glommio::executor();
-        let start = executor.spawn_blocking(move || Next::start(&program, &offer));
-        let mut next = start.await?;
-        self.wait_for_moves().await?;
+        let mut next = self.start(how, source).await?;
+        self.wait_for_moves(source).await?;
         // From here on this executor does nothing else: what the keeper says meanwhile is for the next.
-        let resting = match &self.keep {
-            Some(keep) => Some(
-                keep.rest()
-                    .ok_or("the state is being written for too long")?,
-            ),
-            None => None,
-        };
+        let resting = self.rest()?;
         let began = clock::mono();
         let end = self.show_all(&mut next, &how.head)?;
         if let Err(why) = next.go() {
@@ -90,6 +94,61 @@ impl Shared {
         })
     }
 
+    async fn start(&self, how: &Succession, source: &mut ControlSource) -> Result<Next, String> {
+        let offer = self.offer()?;
+        let program = how.program.clone();
+        let (sender, receiver) = bounded(1);
+        let start = move || {
+            // It is ended if nobody wants it any more.
+            let _ = sender.send(Next::start(&program, &offer));
+        };
+        let thread = std::thread::Builder::new().name("upgrade".to_owned());
+        let cannot = |error| format!("there is no thread to be had: {error}");
+        thread.spawn(start).map_err(cannot)?;
+        loop {
+            match receiver.try_recv() {
+                Ok(started) => return started,
+                Err(TryRecvError::Empty) => self.heed(source)?,
+                Err(TryRecvError::Disconnected) => return Err("a thread panicked".to_owned()),
+            }
+            Timer::new(START_PAUSE).await;
+        }
+    }
+
+    /// Keeps what this process is told meanwhile for later, and goes on unless it is to end.
+    fn heed(&self, source: &mut ControlSource) -> Result<(), String> {
+        while let Ok(Some(notice)) = source.notice() {
+            match notice {
+                // One at a time.
+                Notice::Upgrade => {}
+                notice => self.put_off.borrow_mut().push_back(notice),
+            }
+        }
+        let ends = |notice: &Notice| matches!(notice, Notice::Terminate | Notice::Interrupt);
+        if self.put_off.borrow().iter().any(ends) {
+            return Err("it was told to end".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Nobody changes what is shown from here on, or writes where the next process will.
+    fn rest(&self) -> Result<[Option<Resting>; 2], String> {
+        let operators = self.admin.rest(REST_LIMIT);
+        let operators = operators.ok_or("the thread of the admin listeners is busy")?;
+        // What they have ordered so far is done when the ring has answered this.
+        self.ring
+            .summary()
+            .ok_or("the thread of the ring is busy")?;
+        let state = match &self.keep {
+            Some(keep) => Some(
+                keep.rest()
+                    .ok_or("the state is being written for too long")?,
+            ),
+            None => None,
+        };
+        Ok([Some(operators), state])
+    }
+
     fn offer(&self) -> Result<Offer, String> {
         let kept = messages::encode_listeners(&self.kept).map_err(|error| error.to_string())?;
         let kinds = self.kept.iter().map(|it| kind_name(it.kind).to_owned());
@@ -100,7 +159,7 @@ impl Shared {
         })
     }
 
-    async fn wait_for_moves(&self) -> Result<(), String> {
+    async fn wait_for_moves(&self, source: &mut ControlSource) -> Result<(), String> {
         let nanos = u64::try_from(MOVES_LIMIT.as_nanos()).unwrap_or(u64::MAX);
         let end = clock::mono().after(nanos);
         let directory = self.tier.directory();
@@ -117,6 +176,7 @@ impl Shared {
                     "{moving} users are being moved: upgrade when that is over"
                 ));
             }
+            self.heed(source)?;
             Timer::new(MOVES_PAUSE).await;
         }
     }
@@ -157,7 +217,7 @@ impl Shared {
         self.ring.stop_listening();
         self.http.leave();
         self.health.leave();
-        self.admin.leave();
+        // Operators' connections end with this process: nothing is taken from them any more.
         self.ring.leave();
         successor.next.gone();
         tracing::info!("upgrade: done, this process ends");

@@ -14,6 +14,7 @@ use crate::core::state::Head;
 use crate::shell::clock;
 use crate::shell::directory::Directory;
 use crate::shell::log_limit::{LogLimit, left_out};
+use crate::shell::rest::{Rest, Resting, rest};
 
 /// How long the end waits for the last file.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -33,7 +34,7 @@ pub struct Setup {
 
 enum Message {
     Tune(Duration),
-    Rest(Sender<()>, Receiver<()>),
+    Rest(Rest),
     Leave(Sender<()>),
 }
 
@@ -44,9 +45,6 @@ struct Counts {
     /// When the last file was written; 0: never.
     last: AtomicU64,
 }
-
-/// While it is there, nothing is written.
-pub struct Resting(#[expect(dead_code, reason = "its end is the message")] Sender<()>);
 
 /// The thread, as seen by control.
 pub struct Keep {
@@ -80,15 +78,13 @@ impl Keep {
         let _ = self.mailbox.send(Message::Tune(interval));
     }
 
-    /// Writes nothing until the guard is dropped, since another process may be about to. `None`: it is writing, and
+    /// Writes nothing while the guard is there, since another process may be about to. `None`: it is writing, and
     /// not done after ten seconds.
     pub fn rest(&self) -> Option<Resting> {
-        let (sender, receiver) = bounded(1);
-        let (resting, over) = bounded(0);
+        let (message, asked) = rest();
         // A thread that is not there does not write.
-        let asked = self.mailbox.send(Message::Rest(sender, over)).is_ok();
-        let hangs = asked && receiver.recv_timeout(END_LIMIT) == Err(RecvTimeoutError::Timeout);
-        (!hangs).then_some(Resting(resting))
+        let _ = self.mailbox.send(Message::Rest(message));
+        asked.wait(END_LIMIT)
     }
 
     /// The process ends: writes once more. Waits for that, ten seconds at most.
@@ -139,16 +135,13 @@ impl Writer {
                     self.setup.interval = interval;
                     due = self.next();
                 }
-                Ok(Message::Rest(done, over)) => {
-                    // Whoever waits may have given up.
-                    let _ = done.send(());
-                    // Nothing is ever sent: it waits for the end.
-                    let _ = over.recv();
+                Ok(Message::Rest(rest)) => {
+                    rest.take();
                     due = self.next();
                 }
                 Ok(Message::Leave(done)) => {
                     self.write();
-                    // Likewise.
+                    // Whoever waits may have given up.
                     let _ = done.send(());
                     return;
                 }

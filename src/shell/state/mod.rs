@@ -18,7 +18,7 @@ mod place;
 mod read;
 mod write;
 
-pub use keep::{Keep, Resting, Setup};
+pub use keep::{Keep, Setup};
 pub use place::{look, prepare};
 pub use read::{LIMIT, Unread, at_start, read};
 pub use write::write_to;

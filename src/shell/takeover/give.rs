@@ -61,24 +61,16 @@ impl Program {
     }
 
     fn spawn(&self, stdin: OwnedFd) -> io::Result<Child> {
-        let mut command = Command::new(&self.path);
-        command
+        if let Some(cpus) = &self.cpus {
+            sched_setaffinity(Pid::from_raw(0), cpus)?;
+        }
+        Command::new(&self.path)
             .args(&self.args)
             .stdin(Stdio::from(stdin))
             // They name this process.
             .env_remove("WATCHDOG_PID")
-            .env_remove("LISTEN_PID");
-        let cpus = self.cpus;
-        // It gets the CPUs of the thread that starts it.
-        let thread = std::thread::Builder::new().spawn(move || {
-            if let Some(cpus) = cpus {
-                sched_setaffinity(Pid::from_raw(0), &cpus)?;
-            }
-            command.spawn()
-        })?;
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+            .env_remove("LISTEN_PID")
+            .spawn()
     }
 }
 
@@ -91,7 +83,8 @@ pub struct Next {
 }
 
 impl Next {
-    /// Starts it, and waits until it is ready to take everything.
+    /// Starts it, and waits until it is ready to take everything. For a thread of its own, which is given all CPUs,
+    /// as the new process gets them from it.
     ///
     /// # Errors
     /// It will not. Nothing has changed.
