@@ -368,7 +368,7 @@ async fn look_after(
     }
     if takes_over {
         // The process before may have said it last some time ago.
-        let _ = systemd::notify("WATCHDOG=1");
+        let _ = systemd::notify("STATUS=\nWATCHDOG=1");
     }
     tracing::info!("ready: {} serving cores", shared.tier.cores().count());
     let successor = take_notices(told, under_master, &shared).await;

@@ -51,6 +51,9 @@ impl Shared {
         source: &mut ControlSource,
     ) -> Option<Successor> {
         let done = match how {
+            Some(_) if std::process::id() == 1 => {
+                Err("its end would be that of the container, whose first process it is".to_owned())
+            }
             Some(how) => self.try_upgrade(how, source).await,
             None => Err(
                 "only a director that homing run has started can be taken over; Dovecot's master \
@@ -72,6 +75,8 @@ impl Shared {
         source: &mut ControlSource,
     ) -> Result<Successor, String> {
         tracing::info!("upgrade: starting the new process");
+        // Nothing can be done when systemd does not listen.
+        let _ = systemd::notify("STATUS=upgrade: starting the new process");
         let mut next = self.start(how, source).await?;
         self.wait_for_moves(source).await?;
         // From here on this executor does nothing else: what the keeper says meanwhile is for the next.
