@@ -36,14 +36,15 @@ impl Line {
         std::fs::set_permissions(&path, open).unwrap();
         notify.set_nonblocking(true).unwrap();
         end_with_us(&mut command);
-        let child = command
+        let main = command
             .env("NOTIFY_SOCKET", &path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(site.path("log")).unwrap())
             .spawn()
-            .unwrap();
-        let main = Pid::from_raw(child.id().cast_signed());
+            .unwrap()
+            .id();
+        let main = Pid::from_raw(main.cast_signed());
         let line = Line { site, notify, main };
         line.hear("READY=1");
         line

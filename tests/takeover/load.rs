@@ -1,6 +1,6 @@
 //! Logins without a break, while one process after the other takes over.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -85,7 +85,7 @@ pub fn plan(target: Target, lifetime: Connections) -> Plan {
 }
 
 /// Where every hundredth user is.
-fn places(login: &PathBuf) -> Vec<String> {
+fn places(login: &Path) -> Vec<String> {
     let mut client = Peer::login(login);
     let users = (0..USERS).step_by(100);
     let asks = users.map(|user| {
