@@ -51,7 +51,7 @@ impl Line {
     }
 
     /// Waits until systemd is told something that begins so; the rest of it.
-    fn hear(&self, begin: &str) -> String {
+    pub fn hear(&self, begin: &str) -> String {
         wait_for(begin, || {
             let mut bytes = [0; 1024];
             while let Ok(count) = self.notify.recv(&mut bytes) {

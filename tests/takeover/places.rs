@@ -44,6 +44,66 @@ fn a_listener_of_systemd_is_handed_on() {
     assert!(line.login().exists());
 }
 
+/// Only the process that serves writes the state, before and after.
+#[test]
+fn the_state_on_the_disk_is_that_of_the_process_that_serves() {
+    let site = Site::new().set("state_interval", "\"1 hour\"");
+    let path = site.path("state");
+    let mut line = Line::start(site.set("state_path", &format!("{path:?}")));
+    EchoAuth::spawn(&line.site.path("auth-login"), false);
+    let mut client = Peer::login(&line.login());
+    client.ask(1, "user=ann|proxy");
+    line.upgrade();
+    assert!(!path.exists(), "the old process has left it to the new one");
+    client.ask(2, "user=bob|proxy");
+    line.upgrade();
+    let log = line.log();
+    line.signal(Signal::SIGTERM);
+    wait_until("the end", || !line.is_running());
+    let said = Command::new(PROGRAM)
+        .arg("state")
+        .arg(&path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains(", 2 users\n"), "{said}{log}");
+}
+
+/// What operators have changed stays, as do the weights that they have given.
+#[test]
+fn backends_stay_as_operators_have_made_them() {
+    let site = Site::new().set("kick_service", "\"none\"");
+    let admin = site.path("admin");
+    let listener = format!("[[listener]]\ntype = \"admin\"\npath = {admin:?}\n");
+    let mut line = Line::start(site.append(&listener));
+    let operator = || {
+        let mut operator = Peer::connect(&admin);
+        operator.send("VERSION\tdirector-doveadm\t1\t0\n");
+        operator.line();
+        operator
+    };
+    for order in [
+        "HOST-SET\t10.9.9.9@tag\t70",
+        "HOST-DOWN\t10.2.0.1",
+        "HOST-REMOVE\t10.2.0.2",
+    ] {
+        let mut operator = operator();
+        operator.send(format!("{order}\n"));
+        assert_eq!(operator.line(), "OK", "{order}");
+    }
+    let list = || {
+        let mut operator = operator();
+        operator.send("HOST-LIST\n");
+        operator.until("")
+    };
+    let before = list();
+    assert_eq!(before.len(), 5, "{before:?}");
+    line.upgrade();
+    line.upgrade();
+    assert_eq!(list(), before);
+    line.stop();
+}
+
 /// The keeper of the first process makes what is wiped, for the last one too, and ends with it.
 #[test]
 fn the_keeper_goes_on_and_ends_with_the_last_process() {

@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
+
 use crate::line::Line;
 use crate::rig::homing::PROGRAM;
 use crate::rig::peer::host;
@@ -109,6 +111,8 @@ def say(kind, payload=b""):
 if says == "nothing":
     sys.exit(3)
 assert frame() == 0
+if says == "slow":
+    frame()
 if says == "garbage":
     sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     time.sleep(600)
@@ -165,6 +169,26 @@ fn whoever_dies_or_hangs_in_the_midst_of_it_changes_nothing() {
     }
     put(&std::fs::read(PROGRAM).unwrap(), &program);
     stand.end();
+}
+
+/// Whoever is told to end while the next process starts ends, and that one too.
+#[test]
+fn a_director_that_waits_for_the_next_one_can_be_stopped() {
+    let site = Site::new();
+    let program = site.path("homing");
+    std::fs::copy(PROGRAM, &program).unwrap();
+    let mut command = Command::new(&program);
+    command.arg("run").arg("--config").arg(site.config());
+    let line = Line::start_with(site, command);
+    put(STRANGER.replace("@SAYS@", "slow").as_bytes(), &program);
+    line.signal(Signal::SIGUSR2);
+    line.hear("STATUS=upgrade: starting");
+    let log = line.stop();
+    assert!(
+        log.contains("given up, this process goes on: it was told to end"),
+        "{log}"
+    );
+    assert!(log.contains("stopping: SIGTERM"), "{log}");
 }
 
 #[test]
