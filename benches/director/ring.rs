@@ -23,6 +23,7 @@ const LIMITS: Limits = Limits {
     ping_idle: 30 * Mono::SECOND,
     ping_max: 60 * Mono::SECOND,
     kick_delay: 2 * Mono::SECOND,
+    move_limit: 30 * Mono::SECOND,
     max_parallel_moves: 100,
     max_parallel_kicks: 100,
     output_buffer: 10 << 20,

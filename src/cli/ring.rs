@@ -97,6 +97,7 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         ping_idle: nanos(settings.director_ping_idle_timeout),
         ping_max: nanos(settings.director_ping_max_timeout),
         kick_delay: nanos(settings.director_user_kick_delay),
+        move_limit: nanos(settings.move_timeout),
         max_parallel_moves: number(settings.director_max_parallel_moves),
         max_parallel_kicks: number(settings.director_max_parallel_kicks),
         output_buffer: usize::try_from(settings.director_output_buffer_size).unwrap_or(usize::MAX),

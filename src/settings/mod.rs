@@ -77,6 +77,10 @@ pub struct Settings {
     pub director_user_kick_delay: Duration,
     /// Who is asked to end sessions.
     pub kick_service: KickService,
+    /// How long an answer of who ends sessions may take. Whole seconds.
+    pub kick_timeout: Duration,
+    /// How long a move may take. Whole seconds.
+    pub move_timeout: Duration,
     /// Default number of users that `director flush` moves at a time (1..).
     pub director_max_parallel_moves: u32,
     /// Kicks of administrators under way at a time (1..).

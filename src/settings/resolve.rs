@@ -104,6 +104,8 @@ fn simple(d: &Document) -> Settings {
         director_ping_max_timeout: d.duration("director_ping_max_timeout"),
         director_user_kick_delay: d.duration("director_user_kick_delay"),
         kick_service: KickService::Auto,
+        kick_timeout: d.duration("kick_timeout"),
+        move_timeout: d.duration("move_timeout"),
         director_max_parallel_moves: d.uint32("director_max_parallel_moves"),
         director_max_parallel_kicks: d.uint32("director_max_parallel_kicks"),
         director_output_buffer_size: d.number("director_output_buffer_size"),

@@ -210,6 +210,13 @@ pub static TABLE: &[Spec] = &[
     row("kick_service", Text, "auto", Live, |s| s.kick_service.name().to_owned(),
         "Which of Dovecot's services ends the sessions of users that are moved or kicked: ipc (2.3) or \
          anvil (2.4), sockets in base_dir; auto: whichever is there. none: sessions are not ended."),
+    row("kick_timeout", Time, "10 s", Live, |s| seconds(s.kick_timeout),
+        "How long an answer of kick_service may take; then its connection is given up and the kick \
+         counts as failed.").range(1, 3600),
+    row("move_timeout", Time, "30 s", Live, |s| seconds(s.move_timeout),
+        "How long a move may take, flush script included and director_user_kick_delay not: then the \
+         user may log in whatever has ended. The same at all directors of a ring; Dovecot's have 30 s.")
+        .range(5, 3600),
     row("director_max_parallel_moves", Uint, "100", Live, |s| s.director_max_parallel_moves.to_string(),
         "Users moved at a time by one flush, unless the order says otherwise.").range(1, U32),
     row("director_max_parallel_kicks", Uint, "100", Live, |s| s.director_max_parallel_kicks.to_string(),

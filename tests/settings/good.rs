@@ -162,6 +162,10 @@ fn defaults_are_dovecots() {
         (100, 100)
     );
     assert_eq!(s.director_output_buffer_size, 10_485_760);
+    assert_eq!(
+        (s.kick_timeout, s.move_timeout),
+        (Duration::from_secs(10), Duration::from_secs(30))
+    );
     assert_eq!(s.lookup_timeout, Duration::from_secs(25));
     assert_eq!(s.auth_login_path, Path::new("/run/dovecot/auth-login"));
     assert_eq!(s.auth_master_user_separator, None);

@@ -14,7 +14,7 @@ pub enum Bug {
     JoinerUntold,
     /// Sessions on the losing backend of a conflict live on (2014).
     NoConflictKick,
-    /// A restarted director's list wins over the ring's (2010).
+    /// A restarted director's list wins over the ring's: who is complete is said the wrong way round (2010).
     JoinerWins,
     /// Idle connections are not probed (2010).
     NoPings,
@@ -53,6 +53,9 @@ impl Bug {
             match self {
                 Bug::JoinerWins if line == b"HOST-HAND-START\t1\n" => {
                     kept.extend_from_slice(b"HOST-HAND-START\t0\n");
+                }
+                Bug::JoinerWins if line == b"HOST-HAND-START\t0\n" => {
+                    kept.extend_from_slice(b"HOST-HAND-START\t1\n");
                 }
                 Bug::HashUnsaid if word == b"SYNC" => {
                     let hash = line.iter().rposition(|byte| *byte == b'\t').unwrap_or(0);

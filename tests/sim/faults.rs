@@ -184,7 +184,7 @@ impl World {
 
     /// The process ends in good order. In a strict ring that is done one director at a time, and its
     /// proxies and their sessions live on: nothing is excused.
-    fn leave(&mut self) {
+    pub fn leave(&mut self) {
         let n = self.some_node();
         if self.nodes[n].paused_until > self.now || self.options.strict && !self.is_whole() {
             return;

@@ -47,9 +47,15 @@ const SPREAD: u64 = 30 * SECOND;
 const LOOK: u64 = 500 * MS;
 /// Longest from a dial to the end of its handshake.
 const HANDSHAKE: u64 = 40 * SECOND;
+/// The same for one without obstacles.
+const DIAL: u64 = 5 * SECOND;
 /// S3: an order that must wait for another one is taken soon. There are up to 24, and each is a round of
 /// the ring, which takes seconds where bytes come singly.
 const ORDERED: u64 = 240 * SECOND;
+/// When, after the orders, a director of a strict ring starts again with the backends of its settings, and
+/// when that must have changed nothing.
+const LEAVES: u64 = 46 * SECOND;
+const IS_BACK: u64 = LEAVES + 90 * SECOND;
 
 impl World {
     pub fn is_healing(&self) -> bool {
@@ -179,14 +185,22 @@ impl World {
                 format!("15 s after orders in a whole ring: {text}"),
             );
         }
+        if reached(15 * SECOND) && self.dialled + HANDSHAKE > since {
+            // Some may be lost (see there), which a restart would only show.
+            self.weights.clear();
+        }
         if reached(20 * SECOND) && self.drained.is_none() {
             self.move_somebody();
         }
         if reached(25 * SECOND) && self.drained.is_none() {
             self.drain_something();
         }
+        // Who finds its neighbour while a move goes round may miss a line of it, as one whose neighbour had
+        // vanished: then only time ends it.
+        let is_rewired = self.dialled + DIAL > ordered + 20 * SECOND;
+        let ends = if is_rewired { 54 } else { 45 };
         // A flush script may take as long as a move may.
-        if reached(45 * SECOND)
+        if reached(ends * SECOND)
             && !self.options.moves_may_hang()
             // A director without room for a user takes no part in its move (see docs/testing.md).
             && self.options.user_limit > self.users.len() as u64
@@ -194,8 +208,19 @@ impl World {
         {
             return self.fail(
                 "L3 kill",
-                format!("25 s after a move in a whole ring: {text}"),
+                format!("{} s after a move in a whole ring: {text}", ends - 20),
             );
+        }
+        // One that is alone has nobody who could tell it.
+        let restarts = self.options.strict && self.options.directors > 1;
+        if restarts && reached(LEAVES) {
+            self.leave();
+        }
+        if restarts
+            && reached(IS_BACK)
+            && let Some(text) = self.other_weight()
+        {
+            return self.fail("S3 orders", format!("after a director's restart: {text}"));
         }
         let half = u64::from(self.options.expire_secs) * SECOND / 2;
         // Clocks that were set back keep users that the others have forgotten: there is no bound.
@@ -205,15 +230,16 @@ impl World {
         if users.is_none() && self.stats.agreed_users.is_none() && took > 20 * SECOND {
             self.stats.agreed_users = Some(took);
         }
-        let enough = took > 60 * SECOND && took > half + SPREAD;
+        let rest = if restarts { IS_BACK } else { 0 };
+        let enough = took > rest + 60 * SECOND && took > rest + half + SPREAD;
         if enough && let Some(text) = users {
-            if took > half + 2 * SPREAD + 60 * SECOND {
+            if took > rest + half + 2 * SPREAD + 60 * SECOND {
                 self.fail("L1 users", text);
             }
             return;
         }
         if enough && let Some(text) = self.undrained() {
-            if took > half + 2 * SPREAD + 60 * SECOND {
+            if took > rest + half + 2 * SPREAD + 60 * SECOND {
                 self.fail("L3 drain", text);
             }
             return;
@@ -263,6 +289,10 @@ impl World {
         if self.dialled + HANDSHAKE > since {
             return None;
         }
+        self.other_weight()
+    }
+
+    fn other_weight(&self) -> Option<String> {
         let (n, _, process) = self.living().next()?;
         self.weights.iter().find_map(|(ip, vhosts)| {
             let backend = process.ring.backends().find(*ip)?;

@@ -124,7 +124,7 @@ fn seeds() {
 }
 
 /// Seeds that have found something, by what was broken.
-const REGRESSIONS: [(&str, &[u64]); 10] = [
+const REGRESSIONS: [(&str, &[u64]); 11] = [
     (
         "users that were asked about were never announced again",
         &[14, 15, 22],
@@ -156,6 +156,10 @@ const REGRESSIONS: [(&str, &[u64]); 10] = [
         &[1009],
     ),
     ("who lost a conflict in a ring of two was not told", &[1523]),
+    (
+        "a user whose move took longer than users live was placed anew",
+        &[2574],
+    ),
 ];
 
 #[test]

@@ -40,7 +40,7 @@ macro_rules! found {
 }
 
 found! {
-    b2010_joiner_wins: JoinerWins 555,
+    b2010_joiner_wins: JoinerWins 559,
     b2010_no_pings: NoPings 0,
     b2012_sync_once: SyncOnce 0,
     b2012_no_connect: NoConnect 264,

@@ -222,6 +222,7 @@ impl Process {
             ping_idle: 30 * SECOND,
             ping_max: 60 * SECOND,
             kick_delay: 2 * SECOND,
+            move_limit: 30 * SECOND,
             max_parallel_moves: 100,
             max_parallel_kicks: 2,
             output_buffer: options.output_buffer,

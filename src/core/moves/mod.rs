@@ -18,7 +18,7 @@
 //!   meanwhile, and nothing but its key is said here.
 //!
 //! When the connection to the right is lost, nothing is told here: a line that was to come is gone, and
-//! a new right, which never heard of the move, would not send it. Only [`MOVE_LIMIT`] ends such a
+//! a new right, which never heard of the move, would not send it. Only [`Context::limit`] ends such a
 //! move, as it does in Dovecot.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,9 +29,9 @@ use super::{Mono, TagId, UserHash, UserKey};
 
 /// How long a move may take, from its beginning to the end of its flush script. A director that has
 /// missed USER-MOVE never passes USER-KILLED on, and a line may be lost with its connection; nothing
-/// but time ends the move then, and the user's lookups wait so long. It is what Dovecot has: with less
-/// a user would be let in while others still end its sessions, with more it would wait here alone.
-/// The delay that follows has a time of its own.
+/// but time ends the move then, and the user's lookups wait so long. This is what Dovecot has, and the
+/// default of `move_timeout`: with less than others a user would be let in while those still end its
+/// sessions, with more it would wait here alone. The delay that follows has a time of its own.
 pub const MOVE_LIMIT: u64 = 30_000_000_000;
 
 /// How far a move is. The words of [`fmt::Display`] are those of Dovecot's log.
@@ -140,7 +140,7 @@ pub enum Effect {
     Ended {
         /// The user.
         key: UserKey,
-        /// It has taken longer than [`MOVE_LIMIT`], and this is how far it was.
+        /// It has taken longer than [`Context::limit`], and this is how far it was.
         timed_out: Option<State>,
     },
 }
@@ -154,6 +154,8 @@ pub struct Context {
     pub has_right: bool,
     /// `director_user_kick_delay`, nanoseconds. With 0 a move ends at the next tick.
     pub kick_delay: u64,
+    /// `move_timeout`, nanoseconds: what a move that begins may take.
+    pub limit: u64,
     /// A flush script is configured.
     pub flush_script: bool,
 }
@@ -250,7 +252,7 @@ impl Moves {
             record.alone &= begin.alone;
             return false;
         }
-        let deadline = after(context.now, MOVE_LIMIT);
+        let deadline = after(context.now, context.limit);
         let record = Record {
             state: State::Killing,
             ours: begin.ours,
@@ -440,7 +442,7 @@ impl Moves {
                 "L3: no deadline for {place:?}"
             );
             if record.state != State::Delay {
-                assert_eq!(record.deadline, after(record.since, MOVE_LIMIT), "L3");
+                assert!(record.deadline >= record.since, "L3");
             }
             match record.state {
                 State::Flushing => assert!(record.ours && record.old.is_some(), "flush"),

@@ -44,6 +44,7 @@ fn at(time: u64) -> Context {
         now: Mono(START.0 + time),
         has_right: true,
         kick_delay: KICK_DELAY,
+        limit: MOVE_LIMIT,
         flush_script: false,
     }
 }

@@ -249,6 +249,8 @@ pub struct Limits {
     pub ping_max: u64,
     /// `director_user_kick_delay`, nanoseconds.
     pub kick_delay: u64,
+    /// `move_timeout`, nanoseconds.
+    pub move_limit: u64,
     /// `director_max_parallel_moves`: of one bulk reset.
     pub max_parallel_moves: usize,
     /// `director_max_parallel_kicks`: operators' kicks wait while so many are under way, whoever

@@ -21,6 +21,7 @@ impl Ring {
             now: self.now.mono,
             has_right: self.right.is_some(),
             kick_delay: self.limits.kick_delay,
+            limit: self.limits.move_limit,
             flush_script: self.limits.flush_script,
         }
     }
@@ -213,7 +214,10 @@ impl Ring {
                     if let Some(state) = timed_out {
                         self.say(Event::MoveTimedOut(key.hash, state.to_string()));
                     }
-                    table.with(shard_of(key.hash), |shard| shard.end_move(key));
+                    let (now, snapshot) = (self.now.wall, self.fresh(table));
+                    table.with(shard_of(key.hash), |shard| {
+                        shard.end_move(key, now, &snapshot)
+                    });
                     self.outputs.push(Output::Wake(key));
                 }
             }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Common, KickId, Output, REPLY_LIMIT, Sent, Target, TellId, whose};
+use super::{Common, KickId, Output, Sent, Target, TellId, whose};
 use crate::core::Mono;
 use crate::core::ring::{Kick, Level};
 use crate::wire::anvil::{
@@ -171,7 +171,7 @@ impl Anvil {
         if !matches!(self.doing, Doing::Nothing) {
             return;
         }
-        let until = now.after(REPLY_LIMIT);
+        let until = now.after(common.reply_limit);
         let new = |check: &&Check| check.phase == Phase::New;
         let undumped = self.checks.iter().filter(new).count();
         let mut bytes = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Common, KickId, Output, REPLY_LIMIT, Sent};
+use super::{Common, KickId, Output, Sent};
 use crate::core::Mono;
 use crate::core::ring::{Kick, Level};
 use crate::wire::ipc::{Command, Reply, process_has_ended};
@@ -59,7 +59,7 @@ impl Ipc {
             self.sent.push_back(Sent {
                 id,
                 kick,
-                until: now.after(REPLY_LIMIT),
+                until: now.after(common.reply_limit),
                 aborted: false,
             });
         }

@@ -33,7 +33,8 @@ use late::Late;
 /// Orders that may wait. Other directors may order as many as they like; an operator moves a hundred
 /// users at a time.
 pub const WAITING_MAX: usize = 65_536;
-/// How long an answer may take before the connection is given up: a move has thirty seconds in all.
+/// How long an answer may take before the connection is given up, the default of `kick_timeout`: a move
+/// has thirty seconds in all.
 pub const REPLY_LIMIT: u64 = 10 * Mono::SECOND;
 /// After nobody was there, or somebody who spoke another language, this long nothing is tried.
 pub const RETRY_PAUSE: u64 = Mono::SECOND;
@@ -155,6 +156,8 @@ struct Common {
     counts: Counts,
     last_tell: u64,
     late: Late,
+    /// How long an answer may take, nanoseconds.
+    reply_limit: u64,
 }
 
 /// The machine. See the module's page.
@@ -167,18 +170,25 @@ pub struct Sessions {
     retry: Option<Mono>,
 }
 
-impl Default for Sessions {
-    fn default() -> Sessions {
+impl Sessions {
+    /// With `kick_timeout`, nanoseconds.
+    pub fn new(reply_limit: u64) -> Sessions {
         Sessions {
             link: Link::Down,
             lines: Splitter::default(),
-            common: Common::default(),
+            common: Common {
+                reply_limit,
+                ..Common::default()
+            },
             retry: None,
         }
     }
-}
 
-impl Sessions {
+    /// Another `kick_timeout`, for what is sent from now on.
+    pub fn tune(&mut self, reply_limit: u64) {
+        self.common.reply_limit = reply_limit;
+    }
+
     /// Something has happened.
     pub fn handle(&mut self, input: Input<'_>, now: Mono) {
         match input {

@@ -39,7 +39,7 @@ fn log(text: &str) -> Did {
 impl Rig {
     fn new() -> Rig {
         Rig {
-            machine: Sessions::default(),
+            machine: Sessions::new(REPLY_LIMIT),
             now: NOW,
         }
     }
@@ -201,6 +201,26 @@ fn with_nobody_there_orders_are_over_at_once_and_nobody_is_called_for_a_second()
     assert_eq!(rig.order(3, moved(9)), [Did::Over(3)]);
     rig.now = rig.now.after(RETRY_PAUSE);
     assert_eq!(rig.order(4, moved(9)), [Did::Connect]);
+}
+
+#[test]
+fn another_time_for_answers_counts_for_what_is_sent_afterwards() {
+    for service in [Service::Ipc, Service::Anvil] {
+        let mut rig = Rig::of(service);
+        let before = rig.machine.next_deadline();
+        rig.machine.tune(2 * Mono::SECOND);
+        rig.feed(Input::Tick);
+        assert_eq!(rig.machine.next_deadline(), before);
+        let mut rig = Rig::new();
+        rig.machine.tune(2 * Mono::SECOND);
+        rig.order(1, moved(7));
+        rig.feed(Input::Connected(service));
+        if service == Service::Anvil {
+            rig.said("VERSION\tanvil-server\t2\t0\n");
+        }
+        let until = rig.now.after(2 * Mono::SECOND);
+        assert_eq!(rig.machine.link_deadline(), Some(until), "{service:?}");
+    }
 }
 
 #[test]

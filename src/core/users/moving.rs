@@ -122,10 +122,16 @@ impl Shard {
 
     /// The move is over: the user's lookups may go on. `false`: there was nothing to end, since the
     /// entry has gone, or is a later one.
-    pub fn end_move(&mut self, key: UserKey) -> bool {
+    ///
+    /// Where users expire sooner than a move may take, the time of this one begins anew: the lookups that
+    /// have waited go where it was moved to, here and at all others.
+    pub fn end_move(&mut self, key: UserKey, now: Wall, snapshot: &Snapshot) -> bool {
         match self.table.get_mut(key) {
             Some(entry) if entry.is_killing() => {
                 entry.set_killing(false);
+                if snapshot.expiry.is_near(entry.stamp(), now) {
+                    entry.set_stamp(now);
+                }
                 true
             }
             _ => false,

@@ -15,7 +15,6 @@ use super::program::Program;
 use super::{Answer, Answers, Ticket};
 use crate::core::Mono;
 use crate::core::ip_text::ip_text;
-use crate::core::moves::MOVE_LIMIT;
 use crate::core::ring::{Flush, FlushResult};
 use crate::settings::FlushUri;
 use crate::shell::clock;
@@ -25,8 +24,6 @@ use crate::wire::script::{Arguments, arguments, request};
 const RUNNING_MAX: usize = 32;
 /// How long connecting may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// How long a script may run that nobody has aborted, since its user was forgotten: as long as a move.
-const RUN_LIMIT: u64 = MOVE_LIMIT;
 
 /// Where to, with the variables replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +37,8 @@ struct Job {
     ticket: Ticket,
     flush: Flush,
     place: Result<Place, String>,
+    /// How long it may run if nobody aborts it, since its user was forgotten: as long as a move, nanoseconds.
+    limit: u64,
 }
 
 /// What ends a script early.
@@ -76,7 +75,7 @@ impl Flushes {
     }
 
     /// Runs a script, now or when others have ended.
-    pub fn begin(&self, ticket: Ticket, flush: Flush, script: Option<&FlushUri>) {
+    pub fn begin(&self, ticket: Ticket, flush: Flush, script: Option<&FlushUri>, limit: u64) {
         let place = match script {
             Some(script) => place(script, &flush),
             None => Err("a reload has taken it away".to_owned()),
@@ -85,6 +84,7 @@ impl Flushes {
             ticket,
             flush,
             place,
+            limit,
         };
         self.book.lock().waiting.push_back(job);
         start(&self.book, &self.answers);
@@ -150,7 +150,7 @@ fn run(job: &Job, handle: &Handle) -> FlushResult {
     let hash = flush.key.hash.0;
     let done = job.place.clone().and_then(|place| {
         let arguments = arguments(hash, flush.old, flush.new, flush.old_down, flush.old_vhosts);
-        let until = clock::mono().after(RUN_LIMIT);
+        let until = clock::mono().after(job.limit);
         carry_out(&place, &arguments, handle, until)
     });
     if matches!(*handle.lock(), Running::Aborted) {

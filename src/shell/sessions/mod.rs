@@ -13,6 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -41,12 +42,17 @@ pub struct Config {
     pub service: KickService,
     /// What is run when a user has been moved.
     pub script: Option<FlushUri>,
+    /// `kick_timeout`, nanoseconds.
+    pub reply_limit: u64,
+    /// `move_timeout`, nanoseconds.
+    pub move_limit: u64,
 }
 
 impl Config {
     /// From the settings.
     pub fn of(settings: &Settings) -> Config {
         let command = settings.director_flush_command.as_ref();
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         // A percent sign in a program's name is one.
         let command = command.map(|path| path.display().to_string().replace('%', "%%"));
         Config {
@@ -56,6 +62,8 @@ impl Config {
                 .director_flush_socket
                 .clone()
                 .or(command.map(FlushUri::Exec)),
+            reply_limit: nanos(settings.kick_timeout),
+            move_limit: nanos(settings.move_timeout),
         }
     }
 }

@@ -57,11 +57,11 @@ impl Thread {
         epoll.add(mailbox.as_fd(), MAIL, Interest::Readable)?;
         Ok(Thread {
             flushes: Flushes::new(Arc::clone(&answers)),
+            machine: Sessions::new(config.reply_limit),
             config,
             answers,
             homes,
             mailbox,
-            machine: Sessions::default(),
             epoll,
             service: None,
             tells: BTreeMap::new(),
@@ -134,11 +134,14 @@ impl Thread {
                     self.feed(Input::Abort(KickId(ticket.0)));
                 }
                 Message::Flush(ticket, flush) => {
-                    self.flushes
-                        .begin(ticket, flush, self.config.script.as_ref());
+                    let (script, limit) = (self.config.script.as_ref(), self.config.move_limit);
+                    self.flushes.begin(ticket, flush, script, limit);
                 }
                 Message::AbortFlush(ticket) => self.flushes.abort(ticket),
-                Message::Tune(config) => self.config = config,
+                Message::Tune(config) => {
+                    self.machine.tune(config.reply_limit);
+                    self.config = config;
+                }
                 Message::Stop => self.stopped = true,
             }
         }

@@ -31,6 +31,8 @@ impl Rig {
             base_dir: dir.path().to_owned(),
             service: KickService::Auto,
             script: script(dir.path()),
+            reply_limit: 10_000_000_000,
+            move_limit: 30_000_000_000,
         };
         let answer = Arc::new(move |answer| sender.send(answer).unwrap_or(()));
         Rig {

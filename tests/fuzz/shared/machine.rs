@@ -22,6 +22,7 @@ pub const LIMITS: Limits = Limits {
     ping_idle: 30 * Mono::SECOND,
     ping_max: 60 * Mono::SECOND,
     kick_delay: 2 * Mono::SECOND,
+    move_limit: 30 * Mono::SECOND,
     max_parallel_moves: 100,
     max_parallel_kicks: 2,
     output_buffer: 32 << 10,

@@ -245,6 +245,20 @@ fn the_limit_counts_from_the_beginning_of_the_move_and_is_met_exactly() {
 }
 
 #[test]
+fn the_limit_is_that_of_the_settings_when_the_move_began() {
+    let short = Context {
+        limit: 5 * SECOND,
+        ..at(0)
+    };
+    let mut moves = Moves::new();
+    moves.begin(begin(USER, true), &short, &mut Vec::new());
+    // A reload in between.
+    assert_eq!(hear(&mut moves, Heard::Tick, &at(5 * SECOND - 1)), []);
+    let got = hear(&mut moves, Heard::Tick, &at(5 * SECOND));
+    assert_eq!(got.last(), Some(&timed_out(USER, State::Killing)));
+}
+
+#[test]
 fn the_delay_has_its_own_time_after_the_limit_too() {
     let mut moves = come_to(State::Flushing, true);
     let late = MOVE_LIMIT - 1;

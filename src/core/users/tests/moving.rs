@@ -121,12 +121,13 @@ fn lookups_wait_and_nothing_expires_until_the_move_ends() {
         assert_eq!(login.decision, waits);
     }
     assert_eq!(shard.sweep(Wall(NOW + 2000), &snapshot), 0);
-    assert!(shard.end_move(USER));
-    assert!(!shard.end_move(USER), "once");
-    let login = shard.login(USER, Wall(NOW + 1), &snapshot, || Ok(()));
+    // However late, the user goes where it was moved to.
+    assert!(shard.end_move(USER, Wall(NOW + 2000), &snapshot));
+    assert!(!shard.end_move(USER, Wall(NOW + 2000), &snapshot), "once");
+    let login = shard.login(USER, Wall(NOW + 2001), &snapshot, || Ok(()));
     assert_eq!(login.decision, Decision::Go(HOST_2));
-    assert_eq!(shard.sweep(Wall(NOW + 2000), &snapshot), 1);
-    assert!(!shard.end_move(USER), "gone");
+    assert_eq!(shard.sweep(Wall(NOW + 4000), &snapshot), 1);
+    assert!(!shard.end_move(USER, Wall(NOW + 4000), &snapshot), "gone");
     shard.check_invariants(0);
 }
 
@@ -142,7 +143,7 @@ fn an_entry_that_came_after_the_move_is_not_touched_by_its_end() {
     let login = shard.login(USER, Wall(NOW), &snapshot, || Ok(()));
     assert_eq!((login.created, login.removed), (true, 1));
     let before = *shard.table.get(USER).unwrap();
-    assert!(!shard.end_move(USER));
+    assert!(!shard.end_move(USER, Wall(NOW), &snapshot));
     assert_eq!(shard.table.get(USER), Some(&before));
     shard.check_invariants(0);
 }
@@ -203,7 +204,7 @@ fn a_kill_without_a_move_leaves_the_user_where_it_is() {
     assert_eq!(start(NOW), None, "already");
     let killing = with(stored(HOST_1, 5), |entry| entry.set_killing(true));
     assert_eq!(shard.table.get(USER), Some(&killing));
-    assert!(shard.end_move(USER));
+    assert!(shard.end_move(USER, Wall(NOW), &snapshot));
     let dead = NOW + 900;
     assert_eq!(shard.start_kill(USER, Wall(dead), &snapshot), None);
     assert_eq!(shard.table.get(USER), Some(&stored(HOST_1, 5)));
@@ -305,7 +306,7 @@ proptest! {
                     shard.start_kill(key(0, user), at, &snapshot);
                 }
                 Step::End(user) => {
-                    shard.end_move(key(0, user));
+                    shard.end_move(key(0, user), at, &snapshot);
                     let entry = shard.table.get(key(0, user));
                     prop_assert!(entry.is_none_or(|entry| !entry.is_killing()));
                 }
