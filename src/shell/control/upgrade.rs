@@ -18,7 +18,7 @@ use crate::shell::systemd;
 use crate::shell::takeover::give::{Next, Program, Shown};
 use crate::wire::takeover::{Listeners, Offer};
 
-/// Users that are being moved are waited for, for as long as a move may take and some more: the next process
+/// Users that are being moved are waited for, for longer than a move takes by default: the next process
 /// would not know that their old sessions are still about to end.
 const MOVES_LIMIT: Duration = Duration::from_secs(40);
 const MOVES_PAUSE: Duration = Duration::from_millis(250);
