@@ -76,9 +76,8 @@ fn what_nobody_has_read_comes_in_order() {
     let mut line = Line::start(Site::new());
     let auth = listen(&line.site.path("auth-login"));
     let (mut client, mut upstream) = pair(&line, &auth, GREETING);
-    let down = upstream.flood(piece.as_bytes(), 8 << 20);
-    let up = client.flood(piece.as_bytes(), 8 << 20);
-    assert!(down > 300_000 && up > 300_000, "{down} and {up} bytes");
+    let down = fill(&mut upstream, piece.as_bytes());
+    let up = fill(&mut client, piece.as_bytes());
     line.upgrade();
     let expected = |count: usize| -> Vec<u8> { piece.bytes().cycle().take(count).collect() };
     let whole = |count: usize| {
@@ -95,6 +94,20 @@ fn what_nobody_has_read_comes_in_order() {
     drop(client);
     upstream.expect_end();
     line.stop();
+}
+
+/// Writes a text over and over until nothing more is taken, and more waits than fits into sockets; returns how many
+/// bytes were.
+fn fill(peer: &mut Peer, piece: &[u8]) -> usize {
+    let mut sent = 0;
+    wait_until("both sockets and a backlog are full", || {
+        let mut from = piece.to_vec();
+        from.rotate_left(sent % piece.len());
+        let more = peer.flood(&from, 8 << 20);
+        sent += more;
+        more == 0 && sent > 300_000
+    });
+    sent
 }
 
 const NOWHERE: &str = "director_tag=nowhere";

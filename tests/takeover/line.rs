@@ -13,6 +13,9 @@ use nix::unistd::Pid;
 use crate::rig::homing::end_with_us;
 use crate::rig::{Site, wait_for, wait_until};
 
+/// What systemd is told when nobody has taken over.
+const GIVEN_UP: &str = "STATUS=upgrade given up: ";
+
 pub struct Line {
     pub site: Site,
     notify: UnixDatagram,
@@ -52,12 +55,19 @@ impl Line {
 
     /// Waits until systemd is told something that begins so; the rest of it.
     pub fn hear(&self, begin: &str) -> String {
-        wait_for(begin, || {
+        self.hear_one_of(&[begin]).1
+    }
+
+    /// Waits for one of several beginnings; which it was, and the rest.
+    fn hear_one_of(&self, begins: &[&str]) -> (usize, String) {
+        wait_for(begins[0], || {
             let mut bytes = [0; 1024];
             while let Ok(count) = self.notify.recv(&mut bytes) {
                 let text = String::from_utf8_lossy(&bytes[..count]).into_owned();
-                if let Some(rest) = text.strip_prefix(begin) {
-                    return Some(rest.to_owned());
+                for (at, begin) in begins.iter().enumerate() {
+                    if let Some(rest) = text.strip_prefix(begin) {
+                        return Some((at, rest.to_owned()));
+                    }
                 }
             }
             assert!(self.is_running(), "ended:\n{}", self.log());
@@ -92,8 +102,16 @@ impl Line {
     /// Lets the next process take over, and waits until it is ready and the old one has ended well.
     pub fn upgrade(&mut self) {
         let old = self.main;
-        self.signal(Signal::SIGUSR2);
-        let pid = self.hear("MAINPID=").parse().unwrap();
+        let mut tries = 0;
+        let pid = loop {
+            tries += 1;
+            self.signal(Signal::SIGUSR2);
+            match self.hear_one_of(&["MAINPID=", GIVEN_UP]) {
+                (0, pid) => break pid.parse().unwrap(),
+                // Right for a machine that stands still for so long.
+                (_, why) => assert!(why.contains("in time") && tries < 5, "{why}"),
+            }
+        };
         self.main = Pid::from_raw(pid);
         self.hear("READY=1");
         wait_for("the end of the old process", || {
@@ -110,7 +128,7 @@ impl Line {
     /// Asks for it in vain; returns why.
     pub fn upgrade_in_vain(&self) -> String {
         self.signal(Signal::SIGUSR2);
-        let why = self.hear("STATUS=upgrade given up: ");
+        let why = self.hear(GIVEN_UP);
         assert!(self.is_running());
         why
     }

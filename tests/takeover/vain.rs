@@ -11,6 +11,11 @@ use crate::rig::homing::PROGRAM;
 use crate::rig::peer::host;
 use crate::rig::{EchoAuth, Peer, Site, wait_until};
 
+/// One in which lookups wait as long as this test takes.
+fn site() -> Site {
+    Site::new().set("lookup_timeout", "\"10 min\"")
+}
+
 /// A director with a login, a lookup that waits, and half a request.
 struct Stand {
     line: Line,
@@ -67,7 +72,7 @@ impl Stand {
 
 #[test]
 fn wrong_settings_and_other_listeners_change_nothing() {
-    let mut stand = Stand::start(Line::start(Site::new()));
+    let mut stand = Stand::start(Line::start(site()));
     let right = stand.line.site.text();
     let write = |stand: &Stand, text: &str| std::fs::write(stand.line.site.config(), text).unwrap();
     write(&stand, &format!("nonsense = 1\n{right}"));
@@ -131,6 +136,10 @@ if says == "refused":
     sys.exit(5)
 if says == "silent":
     time.sleep(600)
+if says == "hung up":
+    sock.close()
+    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+    time.sleep(600)
 "#;
 
 /// Puts a program where another one was, as a package manager does.
@@ -143,7 +152,7 @@ fn put(text: &[u8], at: &Path) {
 
 #[test]
 fn whoever_dies_or_hangs_in_the_midst_of_it_changes_nothing() {
-    let site = Site::new();
+    let site = site();
     let program = site.path("homing");
     std::fs::copy(PROGRAM, &program).unwrap();
     let mut command = Command::new(&program);
@@ -160,6 +169,7 @@ fn whoever_dies_or_hangs_in_the_midst_of_it_changes_nothing() {
         ("all", "the new process has ended (exit status: 0)"),
         ("refused", "I would rather not"),
         ("silent", "did not answer in time"),
+        ("hung up", "the new process has hung up"),
     ];
     for (says, reason) in reasons {
         put(STRANGER.replace("@SAYS@", says).as_bytes(), &program);
@@ -174,7 +184,7 @@ fn whoever_dies_or_hangs_in_the_midst_of_it_changes_nothing() {
 /// Whoever is told to end while the next process starts ends, and that one too.
 #[test]
 fn a_director_that_waits_for_the_next_one_can_be_stopped() {
-    let site = Site::new();
+    let site = site();
     let program = site.path("homing");
     std::fs::copy(PROGRAM, &program).unwrap();
     let mut command = Command::new(&program);

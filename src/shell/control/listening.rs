@@ -68,6 +68,7 @@ impl Shared {
             }
         }
         for (at, it) in handed.into_iter().enumerate() {
+            self.places.borrow_mut().push(place_text(&it.place));
             let Ok(fd) = it.fd.try_clone() else {
                 tracing::error!("cannot accept from {}", place_text(&it.place));
                 continue;
@@ -75,7 +76,6 @@ impl Shared {
             if !is_read(&fd) {
                 self.listen(fd, it.kind, it.gate, it.is_fifo);
             }
-            self.places.borrow_mut().push(place_text(&it.place));
             self.hold(Which::Handed(at), it.fd);
         }
     }

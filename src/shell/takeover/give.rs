@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 
 use super::channel::{Channel, ChannelError};
+use crate::core::Mono;
 use crate::core::state::Head;
 use crate::shell::clock;
 use crate::shell::cores::{Cores, Message};
@@ -31,6 +32,10 @@ const STILL_LIMIT: Duration = Duration::from_secs(10);
 const FREEZE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the new process may take to read the last words.
 const WORD_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long one that has hung up may take to end, and how often that is looked at.
+const END_LIMIT: u64 = 2 * Mono::SECOND;
+const END_PAUSE: u64 = 10_000_000;
 
 /// The option that tells a process to take over from the one at its standard input.
 pub const OPTION: &str = "--take-over";
@@ -130,10 +135,14 @@ impl Next {
         if let Err(refused @ ChannelError::Refused(_)) = self.channel.lock().receive() {
             return refused.to_string();
         }
-        match child.wait() {
-            Ok(status) => format!("the new process has ended ({status}); its own lines say why"),
-            Err(_) => error.to_string(),
+        let end = clock::mono().after(END_LIMIT);
+        while clock::mono() < end {
+            if let Ok(Some(status)) = child.try_wait() {
+                return format!("the new process has ended ({status}); its own lines say why");
+            }
+            clock::sleep_until(clock::mono().after(END_PAUSE));
         }
+        "the new process has hung up".to_owned()
     }
 
     /// Shows it everything, while no core does anything. It has everything when this returns, and has to be
