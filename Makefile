@@ -8,11 +8,16 @@ THREADS ?= 8
 SECONDS ?= 60
 # Seeds of the simulator.
 SEEDS ?= 10000
+# Of the chaos: seconds, and the seed of what goes wrong.
+CHAOS ?= 600
+SEED ?= 1
+# Of the soak.
+MINUTES ?= 60
 # Of the benches: rounds in which all targets take turns, and the niceness of what is measured.
 ROUNDS ?= 10
 NICE ?= 0
 
-.PHONY: all test lint deny sim sim-size fuzz bench pictures demo screenshots deb rpm oci package-test
+.PHONY: all test lint deny sim sim-size chaos fuzz bench soak pictures demo screenshots deb rpm oci package-test
 
 all:
 	$(CARGO) build --release --workspace
@@ -43,6 +48,12 @@ sim:
 sim-size:
 	$(CARGO) test --profile sim --test sim -- --nocapture size::
 
+# Five directors under everything that goes wrong in a machine room, for a while: make chaos CHAOS=3600 SEED=7.
+# Needs root.
+chaos:
+	sh tests/setup.sh
+	HOMING_CHAOS_SECONDS=$(CHAOS) HOMING_CHAOS_SEED=$(SEED) $(CARGO) test --test chaos -- --nocapture nobody
+
 fuzz:
 	sh tests/fuzz/run.sh $(SECONDS)
 
@@ -53,6 +64,11 @@ bench:
 	$(CARGO) build --release --workspace
 	$(CARGO) build --release -p loadgen --example uring_relay
 	python3 benches/bench.py --rounds $(ROUNDS) --nice $(NICE)
+
+# An hour at half load: memory and descriptors must stay as they are. For tuning.md: make soak MINUTES=60
+soak:
+	$(CARGO) build --release --workspace
+	python3 benches/soak.py --minutes $(MINUTES)
 
 # The pictures of tuning.md; needs root. On a machine with other work: make pictures PICTURES="--nice -20"
 pictures:

@@ -6,7 +6,8 @@ mod networks;
 
 use std::fs;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
@@ -314,6 +315,63 @@ fn a_reload_of_the_service_keeps_what_the_master_decided() {
             .map(str::to_owned)
     });
     assert!(done.contains("reload: done, 0 differences"), "{done}");
+}
+
+/// The head of an answer.
+fn http_get(mut stream: impl Read + Write, token: &str) -> String {
+    let request =
+        format!("GET /api/v1/status HTTP/1.1\r\nHost: homing\r\nConnection: close\r\n{token}\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn http_listeners_of_the_master_are_served() {
+    const TOKEN: &str = "a-token-that-may-only-read-0123456789";
+    let network = Network::claim();
+    let address = network.address(1).to_string();
+    let place = tempfile::tempdir().unwrap();
+    let set_mode = |path: &Path, mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(path, mode).unwrap();
+    };
+    set_mode(place.path(), 0o755);
+    let tokens = place.path().join("tokens");
+    fs::write(&tokens, format!("prometheus read {TOKEN}\n")).unwrap();
+    // The service gives up root before it reads it.
+    set_mode(&tokens, 0o640);
+    let group = Command::new("chgrp").arg("dovecot").arg(&tokens).status();
+    assert!(group.unwrap().success());
+    let settings = place.path().join("homing.toml");
+    let text = format!("director_mail_servers = \"10.2.0.1\"\nhttp_tokens = {tokens:?}\n");
+    fs::write(&settings, text).unwrap();
+    let body = format!(
+        "  executable = {PROGRAM} dovecot-service --cores 1 --config {}\n  process_min_avail = 1\n\
+         \x20 client_limit = 300\n  unix_listener login/director {{\n    mode = 0666\n  }}\n\
+         \x20 unix_listener director-http {{\n    mode = 0600\n  }}\n\
+         \x20 inet_listener tcp-http {{\n    address = {address}\n    port = 18080\n  }}\n",
+        settings.display()
+    );
+    let dovecot = Dovecot::start(&address, &body);
+    eventually("it serves", || {
+        dovecot.log().contains("serving cores").then_some(())
+    });
+    let path = dovecot.base().join("director-http");
+    let answer = http_get(UnixStream::connect(path).unwrap(), "");
+    assert!(
+        answer.contains("200 OK") && answer.contains("\"role\":\"admin\""),
+        "{answer}"
+    );
+    let tcp = || TcpStream::connect((address.as_str(), 18080)).unwrap();
+    let answer = http_get(tcp(), "");
+    assert!(answer.contains("401 Unauthorized"), "{answer}");
+    let answer = http_get(tcp(), &format!("Authorization: Bearer {TOKEN}\r\n"));
+    assert!(
+        answer.contains("200 OK") && answer.contains("\"role\":\"read\""),
+        "{answer}"
+    );
 }
 
 #[test]

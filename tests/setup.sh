@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the end-to-end tests need, on Debian 12: Dovecot 2.3 from apt, a Debian 13 with
 # Dovecot 2.4 in a root directory of its own, HdrHistogram's Python port, with which the load
-# generator's results are read back, Prometheus' promtool and chromium. Safe to run again; does nothing when all is there.
+# generator's results are read back, Prometheus' promtool, chromium and faketime. Safe to run again; does nothing when all is there.
 #
 #   HOMING_DEBIAN_MIRROR   where debootstrap gets Debian 13 from
 set -eu
@@ -15,7 +15,7 @@ dovecot-managesieved"
 hdrhistogram=$cache/hdrhistogram
 hdrhistogram_version=0.10.8
 other_packages="python3 python3-venv curl debootstrap debian-archive-keyring ca-certificates util-linux mount \
-build-essential iproute2 debhelper rpm prometheus chromium chromium-driver fonts-dejavu-core"
+build-essential iproute2 debhelper rpm prometheus chromium chromium-driver fonts-dejavu-core faketime"
 
 say() {
 	echo "tests/setup.sh: $*" >&2

@@ -11,6 +11,10 @@ use crate::core::ip_text::ip_text;
 use crate::wire::admin::read::{Host, Peer};
 use crate::wire::admin::{DrainRow, Fact, LookupRow, UserRow};
 
+mod health;
+
+pub use health::{BackendHealth, Health};
+
 /// `up` or `down`.
 pub fn state(down: bool) -> &'static str {
     if down { "down" } else { "up" }
@@ -53,10 +57,16 @@ pub struct Backend {
     pub state_changed: Option<u64>,
     /// Users on it now.
     pub users: u64,
+    /// The host name that it was configured by; missing where there is none, and over the admin protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What checks say of it; missing where none concerns it, and over the admin protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<BackendHealth>,
 }
 
 impl Backend {
-    /// From a row of HOST-LIST.
+    /// From a row of HOST-LIST, which tells neither name nor health.
     pub fn of(host: &Host) -> Backend {
         Backend {
             address: ip_text(host.ip),
@@ -65,6 +75,8 @@ impl Backend {
             state: state(host.down),
             state_changed: stamp(host.last_updown_change),
             users: host.users,
+            name: None,
+            health: None,
         }
     }
 }

@@ -249,6 +249,7 @@ fn serve(
         sessions: crate::shell::sessions::Config::of(settings),
         learnt: Vec::new(),
         saved: None,
+        marks: Vec::new(),
         state: None,
         handed: vec![handed],
         before: None,

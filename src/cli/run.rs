@@ -335,6 +335,7 @@ pub(super) fn direct(
         sessions,
         learnt,
         saved: kept.saved,
+        marks: kept.marks,
         state: kept.setup,
         handed,
         before: origin.before,

@@ -16,6 +16,7 @@ use crate::shell::clock;
 use crate::shell::preflight::Exit;
 use crate::shell::privileges;
 use crate::shell::state::{self, Recollection, Setup, Unread};
+use crate::wire::health::MarkLine;
 
 /// Differences from the settings file that are logged one by one.
 const DIFFERENCES: usize = 20;
@@ -27,6 +28,8 @@ pub(super) struct Kept {
     pub(super) backends: Vec<SavedBackend>,
     /// Users, if there is a file at all.
     pub(super) saved: Option<Recollection>,
+    /// Who has set which backend's state.
+    pub(super) marks: Vec<MarkLine>,
     /// How it is written from now on.
     pub(super) setup: Option<Setup>,
 }
@@ -77,6 +80,7 @@ fn kept(settings: &Settings, saved: Option<Saved>) -> Kept {
         },
         settled: Arc::clone(&settled),
     });
+    let marks = saved.iter().flat_map(marks).collect();
     let (backends, saved) = match saved {
         None => (Vec::new(), None),
         Some(saved) => take(settings, saved, settled),
@@ -84,8 +88,14 @@ fn kept(settings: &Settings, saved: Option<Saved>) -> Kept {
     Kept {
         backends,
         saved,
+        marks,
         setup,
     }
+}
+
+/// Who has set which state.
+fn marks(saved: &Saved) -> Vec<MarkLine> {
+    saved.backends.iter().filter_map(|it| it.mark).collect()
 }
 
 fn take(
@@ -249,7 +259,8 @@ fn print(saved: &Saved, json: bool) {
                 "tag": String::from_utf8_lossy(&it.tag),
                 "vhosts": it.vhosts,
                 "down": it.down,
-                "by_hand": it.by_hand,
+                "by_hand": it.by_hand(),
+                "by_health": it.mark.is_some_and(|line| line.mark.is_down_by_health()),
                 "last_updown_change": Some(it.last_updown_change.0).filter(|time| *time > 0),
                 "users": users.len(),
             })
@@ -273,6 +284,11 @@ fn print(saved: &Saved, json: bool) {
         let state = if it.down { "down" } else { "up" };
         let (ip, vhosts, count) = (ip_text(it.ip), it.vhosts, users.len());
         let tag = String::from_utf8_lossy(&it.tag);
-        println!("{ip}\t{state}\tvhosts={vhosts}\tusers={count}\ttag={tag:?}");
+        let by = match it.mark {
+            _ if it.by_hand() => "\tset by hand",
+            Some(line) if line.mark.is_down_by_health() => "\tset by health",
+            _ => "",
+        };
+        println!("{ip}\t{state}\tvhosts={vhosts}\tusers={count}\ttag={tag:?}{by}");
     }
 }

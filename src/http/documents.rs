@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::events::Event;
 use super::history::Sample;
-use crate::admin::documents::{Backend, Director, Drain, Mapped, Place, Why};
+use crate::admin::documents::{Backend, Director, Drain, Health, Mapped, Place, Why};
 
 /// How this director and its ring are.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -43,6 +43,15 @@ pub struct Status {
 pub struct Backends {
     /// In the order of addresses.
     pub items: Vec<Backend>,
+    /// Where the next part begins, as `cursor`; null: this is the last one.
+    pub next: Option<String>,
+}
+
+/// What checks say of backends.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct HealthRows {
+    /// By backend, and in the order of the settings' checks.
+    pub items: Vec<Health>,
     /// Where the next part begins, as `cursor`; null: this is the last one.
     pub next: Option<String>,
 }
@@ -131,6 +140,51 @@ impl Done {
         state: "under way",
         ..Done::DONE
     };
+}
+
+/// What came of a move.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Moved {
+    /// As in [`Done`].
+    pub state: &'static str,
+    /// The login name.
+    pub user: String,
+    /// Its hash.
+    pub hash: u32,
+    /// The backend's tag, empty for none.
+    pub tag: String,
+    /// Where the user was; null: nowhere.
+    pub from: Option<String>,
+    /// Where it is now.
+    pub to: String,
+    /// Sessions that were there before, elsewhere than at `to`, and no longer are; null where nobody counted them.
+    pub sessions_ended: Option<u64>,
+    /// Sessions elsewhere that are still there.
+    pub sessions_survived: Option<u64>,
+}
+
+/// What came of a flush.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Flushed {
+    /// As in [`Done`].
+    pub state: &'static str,
+    /// Users of the backend, or of all, before.
+    pub users_before: u64,
+    /// Afterwards, those included that have logged in meanwhile.
+    pub users_after: u64,
+    /// Sessions that were there before and no longer are; null where nobody counted them.
+    pub sessions_ended: Option<u64>,
+    /// Sessions that are still there: of users who belong there.
+    pub sessions_survived: Option<u64>,
+}
+
+/// The names that auth lists with a hash.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct HashNames {
+    /// The hash.
+    pub hash: u32,
+    /// At most ten.
+    pub names: Vec<String>,
 }
 
 /// A backend's weight and tag.
@@ -235,6 +289,10 @@ pub struct Quantiles {
     pub p999_us: u64,
     /// The slowest.
     pub max_us: u64,
+    /// Where they were asked for: pairs of a time in nanoseconds and how many took at most that, and more than the
+    /// time before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<Vec<(u64, u64)>>,
 }
 
 /// The settings in force.

@@ -56,6 +56,10 @@ pub enum Endpoint {
     BackendDown,
     BackendFlush,
     FlushAll,
+    BackendHealth,
+    BackendHold,
+    BackendRelease,
+    Health,
     Drains,
     DrainShow,
     DrainBegin,
@@ -65,6 +69,7 @@ pub enum Endpoint {
     UserWhy,
     UserMove,
     UserKick,
+    Hash,
     Ring,
     RingAdd,
     RingRemove,
@@ -171,7 +176,7 @@ const CURSOR: (&str, &str) = ("cursor", "`next` of the part before.");
 const TAG: (&str, &str) = ("tag", "Only under this director tag; without: under all.");
 const COUNT: (&str, &str) = (
     "count",
-    "true: count the sessions that end, which takes Dovecot a list of all sessions.",
+    "false: do not count the sessions that end, which takes Dovecot a list of all sessions.",
 );
 
 use Answers::{Json, Other};
@@ -207,10 +212,21 @@ pub static ROUTES: &[Route] = &[
         "The backend gets no new users; those that it has stay.", DONE),
     route(Post, "/api/v1/backends/{address}/flush", Endpoint::BackendFlush,
         "Moves the backend's users to where they belong and ends their sessions. Answers 202 while that takes \
-         long; it goes on.", DONE)
+         long; it goes on.", Json(schema::<doc::Flushed>))
+        .with_query(&[COUNT])
         .with_body(schema::<doc::FlushOrder>),
-    route(Post, "/api/v1/flush", Endpoint::FlushAll, "The same for all backends.", DONE)
+    route(Post, "/api/v1/flush", Endpoint::FlushAll, "The same for all backends.", Json(schema::<doc::Flushed>))
+        .with_query(&[COUNT])
         .with_body(schema::<doc::FlushOrder>),
+    route(Get, "/api/v1/health", Endpoint::Health, "What each check says of each backend, and what was decided.",
+        Json(schema::<doc::HealthRows>))
+        .with_query(&[LIMIT, CURSOR]),
+    route(Get, "/api/v1/backends/{address}/health", Endpoint::BackendHealth,
+        "The checks of one backend; empty where none concerns it.", Json(schema::<doc::HealthRows>)),
+    route(Post, "/api/v1/backends/{address}/hold", Endpoint::BackendHold,
+        "The backend stays as it is, up or down, whatever its health. `up` and `down` do so as well.", DONE),
+    route(Post, "/api/v1/backends/{address}/release", Endpoint::BackendRelease,
+        "The backend is left to health again. One that is down comes back when it is good.", DONE),
     route(Get, "/api/v1/drains", Endpoint::Drains, "Backends that are being drained.",
         Json(schema::<doc::Drains>)),
     route(Get, "/api/v1/backends/{address}/drain", Endpoint::DrainShow, "One drain.",
@@ -221,7 +237,12 @@ pub static ROUTES: &[Route] = &[
     route(Delete, "/api/v1/backends/{address}/drain", Endpoint::DrainCancel,
         "Users stay, and the backend gets its weight back.", DONE),
     route(Get, "/api/v1/users", Endpoint::Users, "The user table, by hashes.", Json(schema::<doc::Users>))
-        .with_query(&[("backend", "Only users on this backend."), LIMIT, CURSOR]),
+        .with_query(&[
+            ("backend", "Only users on this backend."),
+            ("names", "true: with the login names, of those that auth lists; a user with several is there several times."),
+            LIMIT,
+            CURSOR,
+        ]),
     route(Get, "/api/v1/users/{user}", Endpoint::User, "Where a user is and would go.",
         Json(schema::<doc::UserPlaces>))
         .with_query(&[TAG]),
@@ -229,12 +250,14 @@ pub static ROUTES: &[Route] = &[
         Json(schema::<doc::Whys>))
         .with_query(&[TAG]),
     route(Post, "/api/v1/users/{user}/move", Endpoint::UserMove,
-        "Moves a user, and ends its sessions elsewhere.", DONE)
+        "Moves a user, and ends its sessions elsewhere.", Json(schema::<doc::Moved>))
         .with_query(&[COUNT])
         .with_body(schema::<doc::MoveOrder>),
     route(Post, "/api/v1/users/{user}/kick", Endpoint::UserKick, "Ends a user's sessions everywhere.", DONE)
         .with_query(&[COUNT])
         .with_body(schema::<doc::KickOrder>),
+    route(Get, "/api/v1/hashes/{hash}", Endpoint::Hash, "The login names with a user hash, of those that auth lists.",
+        Json(schema::<doc::HashNames>)),
     route(Get, "/api/v1/ring", Endpoint::Ring, "The directors of the ring.",
         Json(schema::<doc::Directors>)),
     route(Put, "/api/v1/ring/{address}", Endpoint::RingAdd, "Adds a director to the ring.", DONE)
@@ -259,7 +282,11 @@ pub static ROUTES: &[Route] = &[
         ])
         .with_body(schema::<Dump>),
     route(Get, "/api/v1/histograms", Endpoint::Histograms, "How long lookups took, since the start.",
-        Json(schema::<doc::Histograms>)),
+        Json(schema::<doc::Histograms>))
+        .with_query(&[
+            ("core", "Only lookups of this serving core, from 0 on."),
+            ("counts", "true: with the counts of each step, of which differences can be taken."),
+        ]),
     route(Get, "/api/v1/settings", Endpoint::Settings, "The settings in force.",
         Json(schema::<doc::SettingsList>)),
     route(Get, "/api/v1/events", Endpoint::Events, "The last things that happened, at most 256.",

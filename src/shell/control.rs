@@ -50,6 +50,7 @@ use crate::core::snapshot::Snapshot;
 use crate::core::users::SHARDS;
 use crate::settings::network::SystemNetwork;
 use crate::settings::{Listener, Loaded, Problem};
+use crate::wire::health::MarkLine;
 use listening::{InUse, Which};
 use upgrade::Successor;
 
@@ -82,6 +83,8 @@ pub struct Control {
     pub learnt: Vec<sessions::Learnt>,
     /// Users that were saved.
     pub saved: Option<Recollection>,
+    /// Who had set which backend's state.
+    pub marks: Vec<MarkLine>,
     /// Where the state is kept; `None`: nowhere.
     pub state: Option<state::Setup>,
     /// Listeners that were handed over.
@@ -128,6 +131,7 @@ struct Shared {
     names: NamesThread,
     keep: Option<Keep>,
     health: HealthThread,
+    desk: Arc<Desk>,
     /// As they are after the last reload.
     sessions: Arc<ArcSwap<sessions::Config>>,
     /// Never borrowed across an await.
@@ -183,8 +187,13 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         &control.tier,
         &ring,
     );
-    let health = start_health(control.health, between.desk, &control.tier, &ring)?;
-    let keep = Keep::start(control.state, control.tier.directory());
+    let health = start_health(
+        (control.health, control.marks),
+        Arc::clone(&between.desk),
+        &control.tier,
+        &ring,
+    )?;
+    let keep = Keep::start(control.state, control.tier.directory(), &between.desk);
     let http = start_http(control.http, &control.tier, &admin, between.chronicle)?;
     let executor = executor(cpus)?;
     let shared = Shared {
@@ -195,6 +204,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         names,
         keep,
         health,
+        desk: between.desk,
         sessions: between.sessions,
         keeper: RefCell::new(control.keeper),
         kept: control.kept,
@@ -309,13 +319,14 @@ fn start_names(names: Names, interval: Duration, tier: &Tier, ring: &RingThread)
 }
 
 fn start_health(
-    config: health::Config,
+    (config, marks): (health::Config, Vec<MarkLine>),
     desk: Arc<Desk>,
     tier: &Tier,
     ring: &RingThread,
 ) -> std::io::Result<HealthThread> {
     HealthThread::start(health::Setup {
         config,
+        marks,
         directory: Arc::clone(tier.directory()),
         ring: ring.mailbox(),
         desk,

@@ -1,6 +1,7 @@
 //! The only code that knows glommio, sockets, clocks and signals.
 
 pub mod admin_io;
+pub mod auth_users;
 pub mod chronicle;
 pub mod clock;
 mod coalesce;

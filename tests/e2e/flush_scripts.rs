@@ -1,8 +1,13 @@
 //! What is run when a user has been moved: Dovecot's `script` service, and programs.
 
 use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::thread::sleep;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 use md5::{Digest, Md5};
@@ -59,6 +64,20 @@ mod a_moved_user_waits_for_the_flush_script {
         super::flushes(crate::cases::PROXY_23.homing(SystemdLike), SOCKET);
     }
     #[test]
+    fn dovecot23_over_tcp() {
+        super::flushes_over_tcp(crate::cases::ALL_23.built_in(), |address| {
+            format!("director_flush_socket = tcp:{address}\ndirector_user_kick_delay = 12s\n")
+        });
+    }
+    #[test]
+    fn homing_over_tcp() {
+        super::flushes_over_tcp(crate::cases::PROXY_24.homing(Standalone), |address| {
+            format!(
+                "director_flush_socket = \"tcp:{address}\"\ndirector_user_kick_delay = \"12 s\"\n"
+            )
+        });
+    }
+    #[test]
     fn homing_exec() {
         super::flushes(crate::cases::ALL_24.homing(Standalone), EXEC);
     }
@@ -66,6 +85,54 @@ mod a_moved_user_waits_for_the_flush_script {
     fn homing_command() {
         super::flushes(crate::cases::PROXY_24.homing(Standalone), COMMAND);
     }
+}
+
+/// A script service at another host: there is none in Dovecot, whose own speaks without the dots
+/// (docs/protocol/kicks.md, flush scripts). It runs until the test ends.
+fn serve(listener: TcpListener, program: impl Fn() -> Option<PathBuf> + Send + Sync + 'static) {
+    let program = Arc::new(program);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let program = Arc::clone(&program);
+            thread::spawn(move || {
+                if let Some(program) = program() {
+                    answer(stream, &program).expect("a connection");
+                }
+            });
+        }
+    });
+}
+
+fn answer(mut stream: TcpStream, program: &Path) -> io::Result<()> {
+    let mut request = String::new();
+    stream.read_to_string(&mut request)?;
+    let lines = request
+        .strip_prefix("VERSION\tscript\t4\t0\n-\n")
+        .and_then(|rest| rest.strip_suffix("\n\r\n.\r\n"));
+    let lines = lines.unwrap_or_else(|| panic!("{request:?} is no request over TCP"));
+    let mut child = Command::new(program)
+        .args(lines.lines())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let until = now() + 3 * MOVE_LIMIT;
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break status,
+            None if now() > until => child.kill()?,
+            None => sleep(Duration::from_millis(20)),
+        }
+    };
+    let mut said = Vec::new();
+    child
+        .stdout
+        .take()
+        .expect("a pipe")
+        .read_to_end(&mut said)?;
+    said.extend_from_slice(b".\r\n");
+    said.extend_from_slice(if status.success() { b"+\n" } else { b"-\n" });
+    // A director that has given up is not there any more.
+    let _gone = stream.write_all(&said);
+    Ok(())
 }
 
 struct Stage {
@@ -129,8 +196,25 @@ impl Stage {
     }
 }
 
+const USERS: [&str; 3] = ["waits", "fails", "hangs"];
+
 fn flushes(case: Case, settings: &'static str) {
-    let stage = Stage::start(case, settings, &["waits", "fails", "hangs"]);
+    are_flushed(case, &Stage::start(case, settings, &USERS));
+}
+
+fn flushes_over_tcp(case: Case, settings: impl FnOnce(SocketAddr) -> String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let settings = settings(listener.local_addr().expect("its address"));
+    let program = Arc::new(OnceLock::new());
+    let theirs = Arc::clone(&program);
+    serve(listener, move || theirs.get().cloned());
+    let stage = Stage::start(case, Box::leak(settings.into_boxed_str()), &USERS);
+    let path = stage.tier.site.path().join("flush.sh");
+    program.set(path).expect("once");
+    are_flushed(case, &stage);
+}
+
+fn are_flushed(case: Case, stage: &Stage) {
     let is_homing = case.director == DirectorKind::Homing;
     let mut client = Client::new();
 

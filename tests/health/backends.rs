@@ -17,8 +17,8 @@ pub const PORTS: Ports = Ports::at(1000);
 const NO_PENALTY: &str = "\nauth_failure_delay = 0\nservice anvil {\n  unix_listener \
                           anvil-auth-penalty {\n    mode = 0\n  }\n}\n";
 
-/// A Dovecot 2.3 that lets any user in with the site's password. `more` is added to its configuration.
-pub fn dovecot(site: &Site, host: u8, more: &str) -> Dovecot {
+/// A Dovecot that lets any user in with the site's password. `more` is added to its configuration.
+pub fn dovecot(site: &Site, host: u8, version: Version, more: &str) -> Dovecot {
     let name = format!("b{host}");
     let mail = site.path().join(format!("{name}.mail"));
     std::fs::create_dir_all(&mail).unwrap();
@@ -28,7 +28,7 @@ pub fn dovecot(site: &Site, host: u8, more: &str) -> Dovecot {
         .arg(&mail)
         .status();
     assert!(status.unwrap().success());
-    Dovecot::start(site, &name, Version::V23, |dovecot| {
+    Dovecot::start(site, &name, version, |dovecot| {
         let mut values = dovecot.values();
         values.extend(PORTS.values());
         values.extend([
@@ -38,12 +38,13 @@ pub fn dovecot(site: &Site, host: u8, more: &str) -> Dovecot {
             ("RELAY_HOST", site.address(host).to_string()),
             ("RELAY_PORT", "25".to_owned()),
             ("DOVEADM_PASSWORD", "unused".to_owned()),
-            (
-                "LOGIN_MODE",
-                login_mode(Version::V23, LoginMode::ManyPerProcess),
-            ),
+            ("LOGIN_MODE", login_mode(version, LoginMode::ManyPerProcess)),
         ]);
-        render(include_str!("../e2e/rig/conf/backend-2.3.conf"), &values) + NO_PENALTY + more
+        let template = match version {
+            Version::V23 => include_str!("../e2e/rig/conf/backend-2.3.conf"),
+            Version::V24 => include_str!("../e2e/rig/conf/backend-2.4.conf"),
+        };
+        render(template, &values) + NO_PENALTY + more
     })
 }
 

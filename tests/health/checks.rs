@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::backends::{Mock, Mood, PORTS, dovecot};
-use crate::e2e::{PATIENCE, Site, wait_until};
+use crate::e2e::dovecot::Dovecot;
+use crate::e2e::{PATIENCE, Site, Version, wait_until};
 use crate::homing::{Homing, Spec};
 
 /// One check of each kind, every few seconds.
@@ -80,10 +81,19 @@ pub fn spec<'a>(site: &'a Site, backends: &[u8], checks: String) -> Spec<'a> {
 }
 
 #[test]
-fn one_that_is_stopped_is_found_out_by_each_check_and_comes_back_slowly() {
+fn a_2_3_that_is_stopped_is_found_out_by_each_check_and_comes_back_slowly() {
+    stopped(Version::V23);
+}
+
+#[test]
+fn a_2_4_that_is_stopped_is_found_out_by_each_check_and_comes_back_slowly() {
+    stopped(Version::V24);
+}
+
+fn stopped(version: Version) {
     let site = Site::new();
-    let good = dovecot(&site, 11, "");
-    let mut other = dovecot(&site, 12, "");
+    let good = dovecot(&site, 11, version, "");
+    let mut other = dovecot(&site, 12, version, "");
     let homing = Homing::start(&spec(&site, &[11, 12], all_checks(&site)));
     let (first, second) = (site.address(11), site.address(12));
     for check in CHECKS {
@@ -124,12 +134,19 @@ fn one_that_is_stopped_is_found_out_by_each_check_and_comes_back_slowly() {
 }
 
 #[test]
-fn one_that_refuses_logins_is_found_out_by_logins_only() {
+fn a_2_3_that_refuses_logins_is_found_out_by_logins_only() {
+    refuses(Version::V23);
+}
+
+#[test]
+fn a_2_4_that_refuses_logins_is_found_out_by_logins_only() {
+    refuses(Version::V24);
+}
+
+fn refuses(version: Version) {
     let site = Site::new();
-    let _good = dovecot(&site, 11, "");
-    // The one that counts is the last.
-    let nobody = "\npassdb {\n  driver = static\n  args = password=another-one\n}\n";
-    let bad = dovecot_refusing(&site, nobody);
+    let _good = dovecot(&site, 11, version, "");
+    let bad = dovecot_refusing(&site, version);
     let homing = Homing::start(&spec(&site, &[11, 12], all_checks(&site)));
     let second = site.address(12);
     for check in CHECKS {
@@ -146,14 +163,16 @@ fn one_that_refuses_logins_is_found_out_by_logins_only() {
 }
 
 /// Its only password database knows another password.
-fn dovecot_refusing(site: &Site, passdb: &str) -> crate::e2e::dovecot::Dovecot {
-    let mut dovecot = dovecot(site, 12, "");
+fn dovecot_refusing(site: &Site, version: Version) -> Dovecot {
+    let mut dovecot = dovecot(site, 12, version, "");
     dovecot.stop();
     let text = fs::read_to_string(dovecot.config()).unwrap();
-    let start = text.find("passdb {").unwrap();
-    let end = start + text[start..].find('}').unwrap() + 1;
-    let text = format!("{}{passdb}{}", &text[..start], &text[end..]);
-    fs::write(dovecot.config(), text).unwrap();
+    assert!(text.contains(&site.password));
+    fs::write(
+        dovecot.config(),
+        text.replace(&site.password, "another-one"),
+    )
+    .unwrap();
     dovecot.run();
     dovecot
 }

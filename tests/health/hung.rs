@@ -2,14 +2,23 @@
 
 use crate::backends::{dovecot, freeze};
 use crate::checks::{CHECKS, all_checks, spec};
-use crate::e2e::Site;
+use crate::e2e::{Site, Version};
 use crate::homing::Homing;
 
 #[test]
-fn one_that_hangs_is_found_out_by_all_checks_but_a_connection() {
+fn a_2_3_that_hangs_is_found_out_by_all_checks_but_a_connection() {
+    hangs(Version::V23);
+}
+
+#[test]
+fn a_2_4_that_hangs_is_found_out_by_all_checks_but_a_connection() {
+    hangs(Version::V24);
+}
+
+fn hangs(version: Version) {
     let site = Site::new();
-    let _good = dovecot(&site, 11, "");
-    let other = dovecot(&site, 12, "");
+    let _good = dovecot(&site, 11, version, "");
+    let other = dovecot(&site, 12, version, "");
     let homing = Homing::start(&spec(&site, &[11, 12], all_checks(&site)));
     let second = site.address(12);
     for check in CHECKS {

@@ -1,10 +1,12 @@
 //! Three directors, of which one is cut off.
 
 use std::net::Ipv4Addr;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use crate::backends::{Mock, Mood, PORTS};
+use crate::e2e::dovecot::HOMING;
 use crate::e2e::{PATIENCE, Site, wait_until};
 use crate::homing::{Homing, Spec};
 use crate::own_network::{cut, enter};
@@ -192,4 +194,56 @@ fn marks_and_slow_starts_outlive_the_director_that_decides() {
         });
         assert!(!homing.is_down(held));
     }
+}
+
+#[test]
+fn after_a_power_cut_of_all_what_was_set_by_hand_stays_and_health_goes_on() {
+    if !enter("three::after_a_power_cut_of_all_what_was_set_by_hand_stays_and_health_goes_on") {
+        return;
+    }
+    let site = Site::new();
+    let start = |host: u8| {
+        let state = site.path().join(format!("state{host}"));
+        let settings = format!(
+            "health_slow_start = \"0\"\nstate_path = {state:?}\nstate_interval = \"1 s\"\n"
+        );
+        Homing::start(&three_spec(&site, host, &settings))
+    };
+    let mut three = Three {
+        mocks: BACKENDS.map(|host| Mock::start(site.address(host))).into(),
+        homings: DIRECTORS.map(start).into(),
+        site,
+    };
+    three.wait_votes();
+    let by_hand = three.backend(1).to_string();
+    three.homings[1].command(&["down", &by_hand]);
+    three.mocks[0].be(Mood::Wedged);
+    three.wait_down(&[0, 1, 2], &[0, 1]);
+    for host in DIRECTORS {
+        let file = three.site.path().join(format!("state{host}"));
+        let file = file.to_str().expect("a path");
+        wait_until("the file says who has set what", PATIENCE, || {
+            let said = homing(&["state", "--json", file]);
+            let said: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+            said["backends"][0]["by_health"] == true && said["backends"][1]["by_hand"] == true
+        });
+    }
+    three.homings.iter_mut().for_each(Homing::kill);
+    three.homings.iter_mut().for_each(Homing::run);
+    three.wait_down(&[0, 1, 2], &[0, 1]);
+    three.mocks[0].be(Mood::Good);
+    three.wait_down(&[0, 1, 2], &[1]);
+    sleep(A_WHILE);
+    for homing in &three.homings {
+        assert_eq!(homing.down(), [three.backend(1)]);
+        assert_eq!(homing.health(three.backend(1), "imap").by, "hand");
+    }
+    three.homings[2].command(&["health", "release", &by_hand]);
+    three.wait_down(&[0, 1, 2], &[]);
+}
+
+/// What a command of ours prints that asks no director.
+fn homing(words: &[&str]) -> String {
+    let output = Command::new(HOMING).args(words).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -5,7 +5,7 @@ use std::fs;
 use crate::authority::{Authority, expired};
 use crate::backends::{PORTS, dovecot};
 use crate::checks::spec;
-use crate::e2e::Site;
+use crate::e2e::{Site, Version};
 use crate::homing::Homing;
 
 const IMAPS: u16 = 1993;
@@ -43,7 +43,14 @@ fn certificates_are_verified_unless_the_settings_say_otherwise() {
     ];
     let backends: Vec<_> = pairs
         .iter()
-        .map(|(host, pair)| dovecot(&site, *host, &with_certificate(&site, *host, pair)))
+        .map(|(host, pair)| {
+            dovecot(
+                &site,
+                *host,
+                Version::V23,
+                &with_certificate(&site, *host, pair),
+            )
+        })
         .collect();
     let ca = site.path().join("ca.pem");
     fs::write(&ca, authority.pem()).unwrap();

@@ -17,6 +17,9 @@ mod authority;
 
 mod browser;
 mod client;
+mod counts;
+mod handed;
+mod health;
 mod metrics;
 mod orders;
 mod page;

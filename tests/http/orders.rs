@@ -63,7 +63,9 @@ fn a_user_is_found_moved_and_explained() {
     let done = stage
         .admin("POST", "/api/v1/users/user3/move", &order)
         .expect(200);
-    assert_eq!(done.json()["state"], "done");
+    let done = done.json();
+    assert_eq!(done["state"], "done");
+    assert_eq!((&done["from"], &done["to"]), (&before, &json!(other)));
     assert_eq!(at("user3")["places"][0]["current"], other);
     let why = stage.get("/api/v1/users/user3/why?tag=");
     let why = &why["items"][0];
@@ -94,6 +96,44 @@ fn a_user_is_found_moved_and_explained() {
         metrics.contains("\nhoming_moves_total 1.0\n")
             && metrics.contains("homing_kicks_total{of=\"user\"} 1.0")
     });
+}
+
+#[test]
+fn names_are_those_that_auth_lists() {
+    let stage = Stage::start();
+    stage.log_in(25);
+    // Auth knows user0 to user19.
+    let users = stage.get("/api/v1/users?names=true");
+    let users = users["items"].as_array().expect("users");
+    let named = users.iter().filter(|it| it["user"].is_string()).count();
+    assert_eq!((users.len(), named), (25, 20));
+    let user = stage.get("/api/v1/users/user7");
+    let hash = user["hash"].as_u64().expect("a hash");
+    let of_hash = stage.get(&format!("/api/v1/hashes/{hash}"));
+    assert_eq!(of_hash["names"], json!(["user7"]));
+    let row = users.iter().find(|it| it["hash"] == hash).expect("a row");
+    assert_eq!(row["user"], "user7");
+    let unnamed = stage.get("/api/v1/users?limit=1");
+    assert_eq!(unnamed["items"][0]["user"], serde_json::Value::Null);
+    let wrong = stage.admin("GET", "/api/v1/hashes/4294967296", "");
+    wrong.expect(400).problem("client");
+}
+
+#[test]
+fn a_flush_says_how_many_users_have_left() {
+    let stage = Stage::start();
+    stage.log_in(30);
+    let before = stage.get("/api/v1/backends/127.61.0.11")["users"].clone();
+    stage
+        .admin("POST", "/api/v1/backends/127.61.0.11/down", "")
+        .expect(200);
+    let flush = stage.admin("POST", "/api/v1/backends/127.61.0.11/flush", "");
+    let done = flush.expect(200).json();
+    assert_eq!(
+        (&done["users_before"], &done["users_after"]),
+        (&before, &json!(0))
+    );
+    assert!(before.as_u64() > Some(0), "{before}");
 }
 
 #[test]
@@ -172,7 +212,19 @@ fn a_dump_is_restored_and_a_flush_goes_on() {
     });
     let settings = stage.get("/api/v1/settings").to_string();
     assert!(settings.contains("director_user_expire") && settings.contains("15 min"));
+    let answered = |core: &str| {
+        let histograms = stage.get(&format!("/api/v1/histograms?counts=true{core}"));
+        let login = &histograms["latency"][0];
+        let counts = login["counts"].as_array().expect("counts").clone();
+        let sum: u64 = counts.iter().filter_map(|it| it[1].as_u64()).sum();
+        assert_eq!(login["count"], sum, "{histograms}");
+        sum
+    };
+    assert_eq!(answered("&core=0") + answered("&core=1"), answered(""));
+    let none = stage.admin("GET", "/api/v1/histograms?core=77", "");
+    none.expect(404).problem("client");
     let histograms = stage.get("/api/v1/histograms");
+    assert_eq!(histograms["latency"][0]["counts"], serde_json::Value::Null);
     assert_eq!(histograms["latency"][0]["of"], "login");
     assert!(
         histograms["latency"][0]["count"].as_u64() >= Some(100),

@@ -1,5 +1,6 @@
 //! The page, in a real browser.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 
 use crate::browser::Browser;
@@ -95,7 +96,10 @@ fn a_user_is_searched_and_names_are_never_markup() {
 
 #[test]
 fn it_is_usable_on_a_phone_by_day_and_by_night() {
-    let (stage, others) = Stage::in_ring();
+    let port = answering([11, 13, 14, 15, 16]);
+    let (stage, others) = Stage::in_ring(&format!(
+        "[[health_check]]\nprotocol = \"tcp\"\nport = {port}\ninterval = \"1 s\"\n"
+    ));
     let browser = open(&stage, ADMIN);
     browser.wait_text("#state", "ring synced");
     wait_until("all directors are drawn", PATIENCE, || {
@@ -138,6 +142,8 @@ fn it_is_usable_on_a_phone_by_day_and_by_night() {
     browser.click("#why-form button");
     browser.wait_text("#why", "hash ring says");
     browser.wait_text("#backends", "draining");
+    browser.wait_text("#backends tr:nth-child(2)", "down by health");
+    browser.wait_text("#backends tr:nth-child(3)", "held by hand");
     let ground = || browser.script("return getComputedStyle(document.body).backgroundColor");
     let mut grounds = Vec::new();
     for (name, size, dark) in [
@@ -160,6 +166,18 @@ fn it_is_usable_on_a_phone_by_day_and_by_night() {
     assert_eq!(grounds[0], grounds[2]);
     no_complaints(&browser);
     drop(others);
+}
+
+/// Takes the connections of a check at these backends, at one port.
+fn answering(backends: [u8; 5]) -> u16 {
+    let mut port = 0;
+    for last in backends {
+        let address = (Ipv4Addr::from([127, 61, 0, last]), port);
+        let listener = TcpListener::bind(address).expect("the same port at all");
+        port = listener.local_addr().expect("its address").port();
+        std::thread::spawn(move || listener.incoming().for_each(drop));
+    }
+    port
 }
 
 /// Keeps a picture for the documentation, where `make screenshots` wants it.

@@ -9,6 +9,7 @@ use crate::stage::{ADMIN, READ, Stage, WRONG};
 fn filled(path: &str) -> String {
     path.replace("{address}", "127.61.0.11")
         .replace("{user}", "user1")
+        .replace("{hash}", "7")
 }
 
 fn described(stage: &Stage) -> Described {

@@ -38,8 +38,9 @@ impl Stage {
         Stage { director, site }
     }
 
-    /// The first of three directors, and the others. The backends are six.
-    pub fn in_ring() -> (Stage, Vec<Director>) {
+    /// The first of three directors, and the others. The backends are six; those that `settings` checks are
+    /// checked by all.
+    pub fn in_ring(settings: &str) -> (Stage, Vec<Director>) {
         let site = Site::new();
         prepare(&site);
         let seat = Seat {
@@ -49,7 +50,11 @@ impl Stage {
             ipv6: false,
         };
         let start = |number| {
-            let mut spec = spec(&site, number, "", Some(seat.clone()));
+            let health = format!(
+                "{settings}[[listener]]\ntype = \"health\"\naddress = \"{}:9092\"\n",
+                site.address(number)
+            );
+            let mut spec = spec(&site, number, &health, Some(seat.clone()));
             spec.backends = "127.61.0.11-127.61.0.15 127.61.0.16@archive".to_owned();
             Director::start(&site, spec)
         };

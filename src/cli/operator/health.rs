@@ -1,34 +1,14 @@
 //! Health of backends: what checks say, what was decided, and which backends are left alone.
 
-use serde::Serialize;
-
 use super::args::{HealthArgs, HealthCommand};
 use super::failure::{Code, Failure, Outcome};
 use super::hosts::Changes;
 use super::output::{self, Table};
 use super::place::addresses;
 use super::{Done, connect};
+use crate::admin::documents::Health;
 use crate::core::ip_text::ip_text;
 use crate::wire::admin::{Command, HealthRow, read};
-
-/// A check of a backend in JSON.
-#[derive(Serialize)]
-struct HealthJson<'a> {
-    address: String,
-    tag: &'a str,
-    check: &'a str,
-    state: &'a str,
-    since: u64,
-    votes_failed: u32,
-    votes_good: u32,
-    quorum: u32,
-    decision: &'a str,
-    reason: &'a str,
-    set_by: &'a str,
-    vhosts: u32,
-    weight: u32,
-    error: Option<&'a str>,
-}
 
 /// Shows health, or says who decides about a backend.
 pub(super) fn run(args: &HealthArgs) -> Done {
@@ -69,27 +49,8 @@ fn show(json: bool, rows: &[HealthRow]) -> Result<(), Failure> {
             "homing: no backend is checked: there is no [[health_check]] in the settings that concerns one"
         );
     }
-    let all: Vec<HealthJson<'_>> = rows.iter().map(in_json).collect();
+    let all: Vec<_> = rows.iter().map(Health::of).collect();
     output::list(json, &all, || table(rows))
-}
-
-fn in_json(row: &HealthRow) -> HealthJson<'_> {
-    HealthJson {
-        address: ip_text(row.ip),
-        tag: &row.tag,
-        check: &row.check,
-        state: &row.state,
-        since: row.since,
-        votes_failed: row.failed,
-        votes_good: row.good,
-        quorum: row.quorum,
-        decision: &row.decision,
-        reason: &row.reason,
-        set_by: &row.by,
-        vhosts: row.vhosts,
-        weight: row.weight,
-        error: Some(row.error.as_str()).filter(|error| !error.is_empty()),
-    }
 }
 
 fn table(rows: &[HealthRow]) -> Table {

@@ -164,7 +164,7 @@ impl Health {
         if !self.policy.act {
             return Some(Obstacle::OnlyReports);
         }
-        if !view.handshaked {
+        if !view.handshaked || self.recalled.is_waiting() {
             return Some(Obstacle::NotJoined);
         }
         let neighbours = view.neighbours.iter().copied();

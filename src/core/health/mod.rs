@@ -11,6 +11,7 @@
 //! | [`votes`] | what the other directors say |
 //! | [`marks`] | who has set a backend's state, and its weight |
 //! | `decide` | what is ordered |
+//! | `recalled` | marks of the state on disk |
 //! | [`rows`] | what an operator is shown |
 //! | [`told`] | what another director was told already |
 
@@ -27,6 +28,7 @@ pub mod check;
 mod decide;
 pub mod dialogue;
 pub mod marks;
+mod recalled;
 pub mod rows;
 pub mod told;
 pub mod votes;
@@ -130,6 +132,7 @@ pub struct Health {
     watches: BTreeMap<Probe, Watch>,
     votes: Votes,
     marks: Marks,
+    recalled: recalled::Recalled,
     /// Counts what the others have not heard of.
     news: u64,
     /// What was last ordered of a backend, and when.
@@ -154,6 +157,7 @@ impl Health {
             watches: BTreeMap::new(),
             votes: Votes::default(),
             marks: Marks::default(),
+            recalled: recalled::Recalled::default(),
             news: 0,
             asked: BTreeMap::new(),
             flushed: BTreeMap::new(),
@@ -374,6 +378,7 @@ impl Health {
         }
         self.me = Some(view.me);
         self.grant_wishes(&view, now);
+        self.take_recalled(view.handshaked, &view.backends, now);
         self.asked.retain(|ip, _| is_there(*ip));
         self.flushed.retain(|ip, _| is_there(*ip));
         self.decide(&view, now);

@@ -267,6 +267,16 @@ impl World {
         node.told.clear();
     }
 
+    /// All directors lose their power. Each begins again with its state on disk: the backends as they were, and marks.
+    fn power_cut(&mut self) {
+        for node in &mut self.nodes {
+            let marks = node.health.all_marks();
+            node.health = Health::new(node.health.policy().clone()).recalling(marks);
+            node.told.clear();
+            node.news = 0;
+        }
+    }
+
     fn fail(&mut self, backend: u8) {
         for node in &mut self.nodes {
             node.blind.insert(ip(backend));

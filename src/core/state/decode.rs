@@ -5,10 +5,12 @@ use std::net::IpAddr;
 
 use thiserror::Error;
 
-use super::{BACKENDS, BY_HAND, DOWN, HEAD, Head, LAST, MAGIC, Saved, SavedBackend, SavedUser};
-use super::{MAX_SECTION, USERS, VERSION};
+use super::{BACKENDS, DOWN, HEAD, Head, LAST, MAGIC, MARKED, Saved, SavedBackend, SavedUser};
+use super::{MAX_SECTION, NO_WEIGHT, RISING, USERS, VERSION};
 use crate::core::Wall;
 use crate::core::backends::MAX_BACKENDS;
+use crate::wire::health::{Kind, Mark, MarkLine, STEPS};
+use crate::wire::ring::DirectorId;
 
 /// Kind and length.
 const SECTION_HEAD: usize = 8;
@@ -302,25 +304,55 @@ impl<'a> Payload<'a> {
         let vhosts = self.u32()?;
         let flags = self.u8()?;
         let last_updown_change = Wall(self.u64()?);
-        let ip = match self.u8()? {
-            4 => IpAddr::from(self.array::<4>()?),
-            6 => IpAddr::from(self.array::<16>()?),
-            _ => return None,
-        };
+        let ip = self.address()?;
         let tag = self.text()?.to_owned();
         let name = String::from_utf8(self.text()?.to_owned()).ok()?;
         // It would be part of every login's reply.
         if name.contains(|c: char| c.is_control() || c == ' ') {
             return None;
         }
+        let mark = match flags & MARKED != 0 {
+            true => Some(self.mark(ip)?),
+            false => None,
+        };
         Some(SavedBackend {
             ip,
             name: Some(name).filter(|name| !name.is_empty()),
             tag,
             vhosts,
             down: flags & DOWN != 0,
-            by_hand: flags & BY_HAND != 0,
+            mark,
             last_updown_change,
+        })
+    }
+
+    fn address(&mut self) -> Option<IpAddr> {
+        Some(match self.u8()? {
+            4 => IpAddr::from(self.array::<4>()?),
+            6 => IpAddr::from(self.array::<16>()?),
+            _ => return None,
+        })
+    }
+
+    fn mark(&mut self, ip: IpAddr) -> Option<MarkLine> {
+        let kind = match self.u8()? {
+            0 => Kind::Auto,
+            1 => Kind::Held,
+            2 => Kind::Falling,
+            3 => Kind::Down,
+            step => Kind::Rising((step - RISING).min(STEPS - 1)),
+        };
+        let weight = Some(self.u32()?).filter(|weight| *weight != NO_WEIGHT);
+        let (at, version) = (self.u64()?, self.u64()?);
+        let by = DirectorId {
+            ip: self.address()?,
+            port: self.u16()?,
+        };
+        Some(MarkLine {
+            ip,
+            version,
+            by,
+            mark: Mark { kind, weight, at },
         })
     }
 }

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::{BACKENDS, BY_HAND, DOWN, HEAD, Head, LAST, MAGIC, SavedBackend, SavedUser, USERS};
-use super::{MAX_SECTION, VERSION};
+use super::{BACKENDS, DOWN, HEAD, Head, LAST, MAGIC, MARKED, SavedBackend, SavedUser, USERS};
+use super::{MAX_SECTION, NO_WEIGHT, RISING, VERSION};
+use crate::wire::health::{Kind, MarkLine};
 
 /// Users of one section: so many of them fit into [`MAX_SECTION`] even if each has a backend of its own.
 const SECTION_USERS: usize = 32 * 1024;
@@ -128,11 +129,20 @@ fn text(bytes: &[u8], out: &mut Vec<u8>) {
 
 fn write_backend(backend: &SavedBackend, out: &mut Vec<u8>) {
     let down = if backend.down { DOWN } else { 0 };
-    let by_hand = if backend.by_hand { BY_HAND } else { 0 };
+    let marked = if backend.mark.is_some() { MARKED } else { 0 };
     out.extend(backend.vhosts.to_le_bytes());
-    out.push(down | by_hand);
+    out.push(down | marked);
     out.extend(backend.last_updown_change.0.to_le_bytes());
-    match backend.ip {
+    address(backend.ip, out);
+    text(&backend.tag, out);
+    text(backend.name.as_deref().unwrap_or_default().as_bytes(), out);
+    if let Some(line) = &backend.mark {
+        write_mark(line, out);
+    }
+}
+
+fn address(ip: IpAddr, out: &mut Vec<u8>) {
+    match ip {
         IpAddr::V4(ip) => {
             out.push(4);
             out.extend(ip.octets());
@@ -142,6 +152,19 @@ fn write_backend(backend: &SavedBackend, out: &mut Vec<u8>) {
             out.extend(ip.octets());
         }
     }
-    text(&backend.tag, out);
-    text(backend.name.as_deref().unwrap_or_default().as_bytes(), out);
+}
+
+fn write_mark(line: &MarkLine, out: &mut Vec<u8>) {
+    out.push(match line.mark.kind {
+        Kind::Auto => 0,
+        Kind::Held => 1,
+        Kind::Falling => 2,
+        Kind::Down => 3,
+        Kind::Rising(step) => step.saturating_add(RISING),
+    });
+    out.extend(line.mark.weight.unwrap_or(NO_WEIGHT).to_le_bytes());
+    out.extend(line.mark.at.to_le_bytes());
+    out.extend(line.version.to_le_bytes());
+    address(line.by.ip, out);
+    out.extend(line.by.port.to_le_bytes());
 }

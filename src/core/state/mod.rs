@@ -11,9 +11,13 @@
 //! | kind | how many | payload |
 //! |---|---|---|
 //! | `HEAD` | 1 | when u64, seconds since 1970, `director_user_expire` u32, `auth_master_user_separator` u16 (256 + byte; 0: none), `director_username_hash` text |
-//! | `BACK` | any | backends: length of the rest u16, weight u32, flags u8 (1 down, 2 set by hand), time of the last change of up and down u64, family u8 (4 or 6), address, tag text, host name text; what follows in that length is for later versions |
+//! | `BACK` | any | backends: length of the rest u16, weight u32, flags u8 (1 down, 2 a mark follows), time of the last change of up and down u64, family u8 (4 or 6), address, tag text, host name text, the mark if there is one; what follows in that length is for later versions |
 //! | `USER` | any | groups: index of the backend among all u16, users u16, then for each user its hash u32 and when it was last refreshed u32, seconds since 1970 |
 //! | `LAST` | 1 | backends u32, users u64 |
+//!
+//! A mark (docs/health.md) is: kind u8 (0 auto, 1 held, 2 falling, 3 down, 4 and more rising at step 0 and more),
+//! the operator's weight u32 (2³²−1: not another one), since when u64, version u64, and who has set it: family u8,
+//! address, port u16.
 //!
 //! A text is its length u16 and its bytes. Sections of other kinds are skipped, so that a later version can
 //! add some without changing the version's number. A section has at most [`MAX_SECTION`] bytes. There is
@@ -30,6 +34,7 @@ pub use encode::{Encoder, Placed};
 use super::backends::HostLine;
 use super::user_hash::Template;
 use super::{UserHash, Wall};
+use crate::wire::health::{Kind, MarkLine};
 
 /// What a state begins with.
 pub const MAGIC: &[u8; 8] = b"HOMSTATE";
@@ -46,7 +51,10 @@ const USERS: [u8; 4] = *b"USER";
 const LAST: [u8; 4] = *b"LAST";
 
 const DOWN: u8 = 1;
-const BY_HAND: u8 = 2;
+const MARKED: u8 = 2;
+/// Of a mark: the first step of a slow start, and no weight.
+const RISING: u8 = 4;
+const NO_WEIGHT: u32 = u32::MAX;
 
 /// When a state was made, and with which of the settings that decide what its users mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,13 +82,18 @@ pub struct SavedBackend {
     pub vhosts: u32,
     /// Out of service.
     pub down: bool,
-    /// An operator has said that it is up or down, and nothing else may change that.
-    pub by_hand: bool,
+    /// Who has set its state, and its weight, if health or an operator has; of this backend.
+    pub mark: Option<MarkLine>,
     /// When `down` last changed; 0: never.
     pub last_updown_change: Wall,
 }
 
 impl SavedBackend {
+    /// An operator has said that it is up or down, and nothing else may change that.
+    pub fn by_hand(&self) -> bool {
+        self.mark.is_some_and(|line| line.mark.kind == Kind::Held)
+    }
+
     /// As other directors would tell of it.
     pub fn as_line(&self) -> HostLine<'_> {
         HostLine {

@@ -3,6 +3,24 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::health::Mark;
+use crate::wire::ring::DirectorId;
+
+fn marked(ip: IpAddr) -> MarkLine {
+    MarkLine {
+        ip,
+        version: 1 << 40,
+        by: DirectorId {
+            ip: "2001:db8::7".parse().unwrap(),
+            port: 9090,
+        },
+        mark: Mark {
+            kind: Kind::Rising(2),
+            weight: Some(300),
+            at: 77,
+        },
+    }
+}
 
 fn saved(n: u32) -> Saved {
     let backend = |ip: IpAddr, tag: &[u8], name: Option<&str>| SavedBackend {
@@ -11,7 +29,7 @@ fn saved(n: u32) -> Saved {
         tag: tag.to_owned(),
         vhosts: 70,
         down: tag.is_empty(),
-        by_hand: name.is_some(),
+        mark: name.is_some().then(|| marked(ip)),
         last_updown_change: Wall(5),
     };
     let users = |from: u32| {
@@ -105,5 +123,27 @@ proptest! {
         let mut begun = encode(&saved(1))[..12].to_vec();
         begun.extend(bytes);
         prop_assert!(decode(&begun, piece).is_err());
+    }
+}
+
+#[test]
+fn every_mark_comes_back_as_it_was() {
+    let mut all = saved(0);
+    let kinds = [Kind::Auto, Kind::Held, Kind::Falling, Kind::Down];
+    let steps = (0..crate::wire::health::STEPS).map(Kind::Rising);
+    for kind in kinds.into_iter().chain(steps) {
+        for weight in [None, Some(0), Some(100)] {
+            for backend in &mut all.backends {
+                let line = marked(backend.ip);
+                let mark = Mark {
+                    kind,
+                    weight,
+                    ..line.mark
+                };
+                backend.mark = Some(MarkLine { mark, ..line });
+            }
+            assert_eq!(decode(&encode(&all), 7), Ok(all.clone()), "{kind:?}");
+            assert_eq!(all.backends[0].by_hand(), kind == Kind::Held);
+        }
     }
 }

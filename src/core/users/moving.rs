@@ -130,7 +130,8 @@ impl Shard {
             Some(entry) if entry.is_killing() => {
                 entry.set_killing(false);
                 if snapshot.expiry.is_near(entry.stamp(), now) {
-                    entry.set_stamp(now);
+                    // A second ago: the next login tells the others, who may have forgotten the user.
+                    entry.set_stamp(Wall(now.0.saturating_sub(1)));
                 }
                 true
             }

@@ -2,14 +2,17 @@
 //! values: sockets, reasons, cores, backends, directors of the ring.
 
 mod families;
+mod health;
 
 use std::collections::BTreeMap;
 
 use super::exposition::{Exposition, Format, Kind};
-use crate::admin::documents::{Backend, Director};
+use crate::admin::documents::{Backend, Director, Health};
 
 /// Backends that have metrics of their own; a tier has some hundred. Of more only the number is told.
 pub const BACKENDS_MAX: usize = 1000;
+/// Checks of backends likewise: two or three of each.
+pub const CHECKS_MAX: usize = 3 * BACKENDS_MAX;
 /// Connections of the ring likewise.
 pub const DIRECTORS_MAX: usize = 200;
 
@@ -144,6 +147,8 @@ pub struct Facts {
     pub backends: Vec<Backend>,
     /// Addresses of those that are being drained.
     pub draining: Vec<String>,
+    /// What their checks say, backend after backend.
+    pub health: Vec<Health>,
     /// The ring.
     pub ring: RingFacts,
     /// This interface.
@@ -162,6 +167,8 @@ pub fn text(facts: &Facts, format: Format) -> String {
     families::cores(&facts.cores, &mut out);
     families::users(facts, &mut out);
     families::backends(facts, &mut out);
+    health::checks(&facts.health, &mut out);
+    health::decisions(&facts.health, &mut out);
     families::ring(&facts.ring, &mut out);
     families::deeds(&facts.ring, &mut out);
     families::connections(&facts.ring.directors, &mut out);
@@ -184,6 +191,8 @@ mod tests {
             state: "down",
             state_changed: None,
             users: 7,
+            name: None,
+            health: None,
         }
     }
 

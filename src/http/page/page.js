@@ -304,13 +304,24 @@ function showBackends(list, drains) {
     return element("tr", {},
       element("td", { textContent: item.address }),
       element("td", { textContent: item.tag || "–" }),
-      // What checks say of a backend's health belongs beside its state.
       element("td", {}, element("span", { className: `pill ${kind}`, textContent: state })),
+      element("td", { className: "health" }, ...healthOf(item.health)),
       element("td", { className: "number", textContent: number(item.vhosts) }),
       element("td", { className: "number", textContent: number(item.users) }),
       element("td", { className: "share" }, share));
   }));
+  byId("health-column").hidden = !list.items.some((item) => item.health);
+  byId("backends").parentElement.className = byId("health-column").hidden ? "unchecked" : "";
   byId("backends-more").textContent = list.next ? "There are more; the first 1000 are shown." : "";
+}
+
+// What the checks of this director say, and what the directors have decided about the backend.
+function healthOf(health) {
+  if (!health) return ["–"];
+  const [kind, text] = { up: ["good", "passes"], down: ["bad", "fails"] }[health.state] || ["warn", "unknown"];
+  const pill = element("span", { className: `pill ${kind}`, textContent: text, title: health.failing.join("\n") });
+  const why = health.decision === "in-service" ? health.failing : [health.reason, ...health.failing];
+  return [pill, element("span", { className: "quiet", textContent: why.join("; ") })];
 }
 
 // ---- one user

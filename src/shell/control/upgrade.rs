@@ -189,10 +189,12 @@ impl Shared {
     fn show_all(&self, next: &mut Next, head: &Head) -> Result<crate::wire::takeover::End, String> {
         let keeper = self.keeper.borrow();
         let held = self.held.borrow();
+        let marks = self.desk.marks();
         let mut shown = Shown {
             cores: self.tier.cores(),
             directory: self.tier.directory(),
             head,
+            marks: &marks,
             listeners: Listeners {
                 keeper: keeper.is_some(),
                 ..Listeners::default()

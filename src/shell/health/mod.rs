@@ -28,6 +28,7 @@ use super::mailbox::Mailbox;
 use super::ring_io::tls::Certificates;
 use crate::core::health::{Plan, Policy, Row};
 use crate::settings::{HealthCheck, ListenerKind, Place, Settings};
+use crate::wire::health::MarkLine;
 
 pub use serve::{HealthThread, Setup};
 
@@ -103,6 +104,7 @@ pub enum Message {
 pub struct Desk {
     mailbox: Mailbox<Message>,
     rows: ArcSwap<Vec<Row>>,
+    marks: ArcSwap<Vec<MarkLine>>,
 }
 
 impl Desk {
@@ -114,6 +116,7 @@ impl Desk {
         Ok(Desk {
             mailbox: Mailbox::new()?,
             rows: ArcSwap::default(),
+            marks: ArcSwap::default(),
         })
     }
 
@@ -125,5 +128,10 @@ impl Desk {
     /// Each check of each backend, as of a moment ago. For commands, metrics and pages alike.
     pub fn rows(&self) -> Arc<Vec<Row>> {
         self.rows.load_full()
+    }
+
+    /// Who has set which backend's state, as of a moment ago, by address. For the state on disk.
+    pub fn marks(&self) -> Arc<Vec<MarkLine>> {
+        self.marks.load_full()
     }
 }

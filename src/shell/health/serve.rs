@@ -23,6 +23,7 @@ use crate::shell::epoll::{Epoll, Events, Interest};
 use crate::shell::log_limit::{LogLimit, left_out, say};
 use crate::shell::mailbox::Mailbox;
 use crate::shell::{clock, random, ring_io};
+use crate::wire::health::MarkLine;
 
 /// How often is decided.
 const TICK: u64 = Mono::SECOND / 4;
@@ -50,6 +51,8 @@ pub(super) mod token {
 pub struct Setup {
     /// What the settings say.
     pub config: Config,
+    /// What the state on disk says of who has set which backend's state.
+    pub marks: Vec<MarkLine>,
     /// The snapshot and the user table.
     pub directory: Arc<Directory>,
     /// Of the ring's thread, which carries requests out.
@@ -144,7 +147,7 @@ impl Worker {
         epoll.add(setup.desk.mailbox.as_fd(), token::MAIL, Interest::Readable)?;
         let now = clock::mono();
         let mut worker = Worker {
-            health: Health::new(setup.config.policy.clone()),
+            health: Health::new(setup.config.policy.clone()).recalling(setup.marks),
             config: setup.config,
             targets: Vec::new(),
             directory: setup.directory,
@@ -168,6 +171,8 @@ impl Worker {
             left: false,
         };
         worker.load_targets();
+        // For a file that is written before anything is decided.
+        worker.desk.marks.store(Arc::new(worker.health.all_marks()));
         Ok(worker)
     }
 
@@ -299,6 +304,7 @@ impl Worker {
             self.tell_all();
         }
         self.desk.rows.store(Arc::new(self.health.rows(now)));
+        self.desk.marks.store(Arc::new(self.health.all_marks()));
     }
 
     /// Takes the answer to the last question to the ring's thread, and asks again.

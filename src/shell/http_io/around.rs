@@ -9,6 +9,7 @@ use crate::core::DelayReason;
 use crate::core::lookup::Socket;
 use crate::http::documents as doc;
 use crate::http::exposition::Format;
+use crate::http::problem::Problem;
 use crate::http::{history, metrics, openapi};
 
 pub(super) fn openapi() -> Answer {
@@ -42,20 +43,32 @@ pub(super) fn status(call: &Call) -> Answer {
 }
 
 pub(super) async fn histograms(call: Call) -> Answer {
-    let sum = gather::counted(&call.app).await?.sum;
+    let counted = gather::counted(&call.app).await?;
+    let counts = call.flag("counts")?;
+    let sum = match call.number::<usize>("core")? {
+        None => counted.sum,
+        Some(core) => {
+            let mut cores = counted.by_core.into_iter();
+            let found = cores.find(|(own, _)| *own == core);
+            let what = || Problem::not_found(format!("there is no serving core {core}"));
+            found.ok_or_else(what)?.1
+        }
+    };
     let latency = Socket::ALL.iter().zip(&sum.latency);
     let delay = DelayReason::ALL.iter().zip(&sum.delay);
     json(&doc::Histograms {
         latency: latency
-            .map(|(of, it)| quantiles(of.name().to_owned(), it))
+            .map(|(of, it)| quantiles(of.name().to_owned(), it, counts))
             .collect(),
         delay: delay
-            .map(|(of, it)| quantiles(of.to_string(), it))
+            .map(|(of, it)| quantiles(of.to_string(), it, counts))
             .collect(),
     })
 }
 
-fn quantiles(of: String, histogram: &Histogram<u64>) -> doc::Quantiles {
+fn quantiles(of: String, histogram: &Histogram<u64>, counts: bool) -> doc::Quantiles {
+    let steps = histogram.iter_recorded();
+    let steps = steps.map(|it| (it.value_iterated_to(), it.count_since_last_iteration()));
     let at = |quantile| histogram.value_at_quantile(quantile) / 1000;
     doc::Quantiles {
         of,
@@ -66,6 +79,7 @@ fn quantiles(of: String, histogram: &Histogram<u64>) -> doc::Quantiles {
         p99_us: at(0.99),
         p999_us: at(0.999),
         max_us: histogram.max() / 1000,
+        counts: counts.then(|| steps.collect()),
     }
 }
 

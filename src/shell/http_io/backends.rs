@@ -2,49 +2,80 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::StatusCode;
 
 use super::call::{Answer, Call, address, json, json_with};
-use super::director::judge;
-use crate::admin::documents::{self as told, Backend, Drain};
+use super::director::{Session, judge};
+use crate::admin::documents::{self as told, Backend, BackendHealth, Drain};
 use crate::admin::dump::{Dump, Step};
 use crate::admin::plan::{self, Change, Refused};
 use crate::core::ip_text::{ip_order, ip_text};
+use crate::core::snapshot::Snapshot;
 use crate::http::documents as doc;
 use crate::http::problem::{Fault, Problem};
 use crate::wire::admin::read::{self, Host};
-use crate::wire::admin::{Command, MAX_VHOSTS, Reply, Weight};
+use crate::wire::admin::{Command, HealthRow, MAX_VHOSTS, Reply, Weight, Whose};
 
 pub(super) async fn list(call: Call) -> Answer {
     let limit = call.limit()?;
     let after = call.query("cursor").map(address).transpose()?;
-    let mut hosts = call.director().await?.hosts().await?;
+    let mut director = call.director().await?;
+    let mut hosts = director.hosts().await?;
     if let Some(after) = after {
         hosts.retain(|host| ip_order(host.ip, after).is_gt());
     }
     let more = hosts.len() > limit;
     hosts.truncate(limit);
     let next = hosts.last().filter(|_| more).map(|host| ip_text(host.ip));
+    let told = Told::gather(&call, &mut director).await?;
     json(&doc::Backends {
-        items: hosts.iter().map(Backend::of).collect(),
+        items: hosts.iter().map(|host| told.of(host)).collect(),
         next,
     })
 }
 
-fn find(hosts: &[Host], ip: IpAddr) -> Result<&Host, Problem> {
+/// What the list of backends does not tell of them.
+struct Told {
+    snapshot: Arc<Snapshot>,
+    health: Vec<HealthRow>,
+}
+
+impl Told {
+    async fn gather(call: &Call, director: &mut Session) -> Result<Told, Problem> {
+        Ok(Told {
+            snapshot: call.app.directory.snapshot(),
+            health: director.rows(&Command::HealthList, read::health).await?,
+        })
+    }
+
+    fn of(&self, host: &Host) -> Backend {
+        let mut backends = self.snapshot.backends.iter().flatten();
+        let known = backends.find(|it| it.ip == host.ip);
+        Backend {
+            name: known.and_then(|it| it.name.as_deref().map(str::to_owned)),
+            health: BackendHealth::of(host.ip, &self.health),
+            ..Backend::of(host)
+        }
+    }
+}
+
+pub(super) fn find(hosts: &[Host], ip: IpAddr) -> Result<&Host, Problem> {
     let host = hosts.iter().find(|host| host.ip == ip);
     host.ok_or_else(|| Problem::of_reply(Reply::NotFound, &name(ip)))
 }
 
-fn name(ip: IpAddr) -> String {
+pub(super) fn name(ip: IpAddr) -> String {
     format!("backend {}", ip_text(ip))
 }
 
 pub(super) async fn show(call: Call) -> Answer {
-    let ip = call.address()?;
-    let hosts = call.director().await?.hosts().await?;
-    json(&Backend::of(find(&hosts, ip)?))
+    let ip = call.backend()?;
+    let mut director = call.director().await?;
+    let hosts = director.hosts().await?;
+    let host = find(&hosts, ip)?;
+    json(&Told::gather(&call, &mut director).await?.of(host))
 }
 
 async fn order(call: &Call, ip: IpAddr, command: Command<'_>) -> Answer {
@@ -78,7 +109,7 @@ fn vhosts(vhosts: u32) -> Result<u32, Problem> {
 }
 
 pub(super) async fn update(call: Call) -> Answer {
-    let ip = call.address()?;
+    let ip = call.backend()?;
     let new: doc::NewWeight = call.document()?;
     let weight = Weight {
         ip,
@@ -89,17 +120,17 @@ pub(super) async fn update(call: Call) -> Answer {
 }
 
 pub(super) async fn remove(call: Call) -> Answer {
-    let ip = call.address()?;
+    let ip = call.backend()?;
     order(&call, ip, Command::HostRemove(ip)).await
 }
 
 pub(super) async fn up(call: Call) -> Answer {
-    let ip = call.address()?;
+    let ip = call.backend()?;
     order(&call, ip, Command::HostUp(ip)).await
 }
 
 pub(super) async fn down(call: Call) -> Answer {
-    let ip = call.address()?;
+    let ip = call.backend()?;
     order(&call, ip, Command::HostDown(ip)).await
 }
 
@@ -107,7 +138,7 @@ pub(super) async fn down(call: Call) -> Answer {
 pub(super) async fn flush(call: Call, all: bool) -> Answer {
     let host = match all {
         true => None,
-        false => Some(call.address()?),
+        false => Some(call.backend()?),
     };
     let wanted: doc::FlushOrder = call.document()?;
     let what = host.map_or_else(|| "the backends".to_owned(), name);
@@ -119,13 +150,41 @@ pub(super) async fn flush(call: Call, all: bool) -> Answer {
         (true, None) => Command::HostFlush(host),
         (false, max_parallel) => Command::HostResetUsers { host, max_parallel },
     };
+    let count = call.said("count")?.unwrap_or(true) && !wanted.force;
     let mut director = call.director().await?;
-    let done = director.long_order(&command, &what).await?;
-    let status = match done.state == doc::Done::DONE.state {
-        true => StatusCode::OK,
-        false => StatusCode::ACCEPTED,
+    let users = |hosts: Vec<Host>| {
+        let meant = hosts.iter().filter(|it| host.is_none_or(|ip| ip == it.ip));
+        meant.map(|it| it.users).sum::<u64>()
     };
-    json_with(status, "application/json", &done)
+    let users_before = users(director.hosts().await?);
+    let sessions = match count {
+        true => director.count(Whose::Backend(host)).await?,
+        false => None,
+    };
+    let state = director.long_order(&command, &what).await?.state;
+    let is_done = state == doc::Done::DONE.state;
+    let (status, ended, survived, users_after) = match is_done {
+        true => {
+            let (ended, survived) = director.fate(sessions).await?;
+            let after = users(director.hosts().await?);
+            (StatusCode::OK, ended, survived, after)
+        }
+        // This conversation waits for the flush.
+        false => (
+            StatusCode::ACCEPTED,
+            None,
+            None,
+            users(call.director().await?.hosts().await?),
+        ),
+    };
+    let flushed = doc::Flushed {
+        state,
+        users_before,
+        users_after,
+        sessions_ended: ended,
+        sessions_survived: survived,
+    };
+    json_with(status, "application/json", &flushed)
 }
 
 async fn all_drains(call: &Call) -> Result<Vec<Drain>, Problem> {
@@ -141,7 +200,7 @@ pub(super) async fn drains(call: Call) -> Answer {
 }
 
 pub(super) async fn drain(call: Call) -> Answer {
-    let address = ip_text(call.address()?);
+    let address = ip_text(call.backend()?);
     let drains = all_drains(&call).await?;
     let drain = drains.iter().find(|drain| drain.address == address);
     match drain {
@@ -153,7 +212,7 @@ pub(super) async fn drain(call: Call) -> Answer {
 }
 
 pub(super) async fn drain_begin(call: Call) -> Answer {
-    let ip = call.address()?;
+    let ip = call.backend()?;
     let doc::DrainOrder { rate } = call.document()?;
     let most = crate::core::ring::MAX_RATE;
     if rate.get() > most {
@@ -163,13 +222,14 @@ pub(super) async fn drain_begin(call: Call) -> Answer {
 }
 
 pub(super) async fn drain_cancel(call: Call) -> Answer {
-    let ip = call.address()?;
+    let ip = call.backend()?;
     order(&call, ip, Command::DrainCancel(ip)).await
 }
 
 pub(super) async fn plan(call: Call) -> Answer {
     let backend = call.query("backend");
-    let ip = address(backend.ok_or_else(|| Problem::bad("backend: an address is needed"))?)?;
+    let backend = backend.ok_or_else(|| Problem::bad("backend: an address is needed"))?;
+    let ip = call.known_backend(backend)?;
     let weight = call.number("vhosts")?.map(vhosts).transpose()?;
     let tag = call.query("tag").filter(|tag| !tag.is_empty());
     let (word, change) = match (call.query("change"), weight) {

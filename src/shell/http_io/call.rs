@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::App;
 use super::director::Session;
 use crate::core::ip_text::parse_lenient;
+use crate::core::snapshot::BackendView;
 use crate::http::problem::{MEDIA_TYPE, Problem};
 use crate::http::tokens::Role;
 
@@ -65,11 +66,17 @@ impl Call {
         self.query(name).map(parse).transpose()
     }
 
-    /// A switch of the query.
+    /// A switch of the query that is off when nothing is said.
     pub(super) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        self.said(name).map(|said| said.unwrap_or(false))
+    }
+
+    /// A switch of the query, if it is there.
+    pub(super) fn said(&self, name: &str) -> Result<Option<bool>, Problem> {
         match self.query(name) {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
+            None => Ok(None),
+            Some("false") => Ok(Some(false)),
+            Some("true") => Ok(Some(true)),
             Some(other) => Err(Problem::bad(format!(
                 "{name}: true or false is needed, not '{other}'"
             ))),
@@ -88,6 +95,16 @@ impl Call {
     /// The address in the path.
     pub(super) fn address(&self) -> Result<IpAddr, Problem> {
         address(self.part("address"))
+    }
+
+    /// The backend in the path.
+    pub(super) fn backend(&self) -> Result<IpAddr, Problem> {
+        self.known_backend(self.part("address"))
+    }
+
+    /// A backend, by its address or the host name that it was configured by.
+    pub(super) fn known_backend(&self, text: &str) -> Result<IpAddr, Problem> {
+        named(&self.app.directory.snapshot().backends, text).unwrap_or_else(|| address(text))
     }
 
     /// The user in the path.
@@ -119,8 +136,24 @@ pub(super) fn address(text: &str) -> Result<IpAddr, Problem> {
     let ip = parse_lenient(text).filter(|_| !text.bytes().all(|byte| byte.is_ascii_digit()));
     ip.ok_or_else(|| {
         Problem::bad(format!(
-            "'{text}' is no address: names are not looked up here"
+            "'{text}' is no address, nor a host name of a backend: names are not looked up here"
         ))
+    })
+}
+
+/// The backend with a host name; `None`: there is none.
+fn named(backends: &[Option<BackendView>], name: &str) -> Option<Result<IpAddr, Problem>> {
+    let is_named = |it: &&BackendView| {
+        let own = it.name.as_deref();
+        own.is_some_and(|own| own.eq_ignore_ascii_case(name))
+    };
+    let mut all = backends.iter().flatten().filter(is_named);
+    let first = all.next()?;
+    Some(match all.next() {
+        None => Ok(first.ip),
+        Some(_) => Err(Problem::bad(format!(
+            "{name} is several backends: give the address of one"
+        ))),
     })
 }
 
@@ -161,4 +194,30 @@ pub(super) fn problem(problem: &Problem) -> Response {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let document = serde_json::to_vec(problem).unwrap_or_default();
     text(status, MEDIA_TYPE, document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::snapshot::BackendState;
+
+    #[test]
+    fn a_backend_is_found_by_its_name_if_it_is_one() {
+        let backend = |last: u8, name: &str| BackendView {
+            ip: [10, 0, 0, last].into(),
+            name: Some(name.into()),
+            suffix: Box::default(),
+            shown: BackendState::default(),
+        };
+        let all = [
+            Some(backend(1, "a.example")),
+            None,
+            Some(backend(2, "b.example")),
+            Some(backend(3, "b.example")),
+        ];
+        assert_eq!(named(&all, "A.example"), Some(Ok([10, 0, 0, 1].into())));
+        let several = named(&all, "b.example").expect("some").unwrap_err();
+        assert!(several.detail.contains("several"), "{several:?}");
+        assert_eq!(named(&all, "c.example"), None);
+    }
 }

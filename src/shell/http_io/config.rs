@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -30,6 +30,8 @@ pub struct Config {
     pub stay: u64,
     /// `user_table_limit`.
     pub users_max: u64,
+    /// `auth_userdb_path`.
+    pub auth_userdb: PathBuf,
     /// All settings, for people.
     pub settings: Vec<Setting>,
 }
@@ -60,6 +62,7 @@ impl Config {
             tls: settings.http_tls.as_ref().map(tls_of).transpose()?,
             stay: settings.director_user_expire.into(),
             users_max: settings.user_table_limit,
+            auth_userdb: settings.auth_userdb_path.clone(),
             settings: table::TABLE.iter().map(shown).collect(),
         })
     }

@@ -28,10 +28,13 @@ const REPLY_LIMIT: Duration = Duration::from_secs(70);
 const LONG_LIMIT: Duration = Duration::from_secs(10);
 /// Longest row.
 const MAX_ROW: u64 = 8192;
-/// Between two counts of sessions; each takes Dovecot a list of all of them.
-const COUNT_PAUSE: Duration = Duration::from_millis(500);
+/// Between two counts of sessions, at first; each takes Dovecot a list of all of them, so it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Counts without a session less, until those that are left are said to have survived.
+const STEADY: u32 = 4;
 /// Counts at most.
-const COUNTS: u32 = 10;
+const COUNTS: u32 = 12;
 
 /// How the director is reached.
 pub(super) struct Line {
@@ -142,35 +145,39 @@ impl Session {
         }
     }
 
-    /// An order, and how many sessions it has ended.
-    pub(super) async fn counted_order(
+    /// Has the director remember somebody's sessions before an order. `None`: nobody can list them, and the order
+    /// is given all the same.
+    pub(super) async fn count(&mut self, whose: Whose<'_>) -> Result<Option<u64>, Problem> {
+        Ok(read::count(&self.ask(&Command::Sessions(whose)).await?))
+    }
+
+    /// After the order: how many of them have ended, and how many are still there. Waits until all have ended, or
+    /// no more do.
+    pub(super) async fn fate(
         &mut self,
-        whose: Whose<'_>,
-        command: &Command<'_>,
-        what: &str,
-    ) -> Result<Done, Problem> {
-        let before = read::count(&self.ask(&Command::Sessions(whose)).await?);
-        let done = self.order(command, what).await?;
+        before: Option<u64>,
+    ) -> Result<(Option<u64>, Option<u64>), Problem> {
         let Some(before) = before else {
-            return Ok(done);
+            return Ok((None, None));
         };
-        let mut left = before;
+        let (mut left, mut steady, mut pause) = (before, 0, FIRST_PAUSE);
         for _ in 0..COUNTS {
-            if left == 0 {
+            if left == 0 || steady == STEADY {
                 break;
             }
-            sleep(COUNT_PAUSE).await;
-            match read::count(&self.ask(&Command::SessionsLeft).await?) {
-                // A client that is back at once may look like one that never went.
-                Some(now) => left = left.min(now),
-                None => return Ok(done),
-            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            let Some(now) = read::count(&self.ask(&Command::SessionsLeft).await?) else {
+                return Ok((None, None));
+            };
+            steady = match now < left {
+                true => 0,
+                false => steady + 1,
+            };
+            // A client that is back at once may look like one that never went.
+            left = left.min(now);
         }
-        Ok(Done {
-            sessions_ended: Some(before - left),
-            sessions_survived: Some(left),
-            ..done
-        })
+        Ok((Some(before - left), Some(left)))
     }
 
     async fn say(&mut self, command: &Command<'_>) -> Result<(), Problem> {

@@ -10,7 +10,7 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use super::App;
 use super::call::Call;
-use crate::admin::documents::{Backend, Director};
+use crate::admin::documents::{Backend, Director, Health};
 use crate::core::ip_text::ip_text;
 use crate::http::metrics::{
     Buckets, CoreFacts, Facts, HttpFacts, LookupFacts, ProcessFacts, RingFacts,
@@ -41,6 +41,7 @@ pub(super) async fn facts(call: &Call) -> Result<Facts, Problem> {
     let hosts = director.hosts().await?;
     let peers = director.rows(&Command::DirectorList, read::peer).await?;
     let drains = director.rows(&Command::DrainList, read::drain).await?;
+    let health = director.rows(&Command::HealthList, read::health).await?;
     let directory = Arc::clone(&app.directory);
     let table = tokio::task::spawn_blocking(move || (directory.memory(), threads())).await;
     let (table_bytes, threads) = table.map_err(|error| Problem::director(error.to_string()))?;
@@ -60,6 +61,7 @@ pub(super) async fn facts(call: &Call) -> Result<Facts, Problem> {
         users_max: app.config.load().users_max,
         table_bytes: table_bytes as u64,
         backends: hosts.iter().map(Backend::of).collect(),
+        health: health.iter().map(Health::of).collect(),
         draining: drains.iter().map(|drain| ip_text(drain.ip)).collect(),
         ring: ring(app, directors),
         http: http(app),

@@ -8,7 +8,8 @@
 //! | `router` | from a request to its answer: rate, token, body |
 //! | `call` | what an endpoint is given, and what it gives back |
 //! | `director` | the conversation with the director, in the words of the admin protocol |
-//! | `backends`, `users`, `ring`, `around` | the endpoints |
+//! | `backends`, `health`, `users`, `ring`, `around` | the endpoints |
+//! | `names` | names of users, which auth lists |
 //! | `gather` | what metrics are made of |
 //! | `sampler` | what the page draws |
 //!
@@ -23,6 +24,8 @@ mod call;
 pub mod config;
 mod director;
 mod gather;
+mod health;
+mod names;
 mod ring;
 mod router;
 mod sampler;
@@ -39,6 +42,7 @@ use std::thread::{Builder, JoinHandle};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use config::Config;
@@ -85,6 +89,8 @@ struct App {
     rates: Mutex<Rates>,
     conns: accept::Conns,
     refused: Mutex<LogLimit>,
+    /// Who may have auth list its users.
+    naming: Arc<Semaphore>,
     tallies: Tallies,
 }
 
@@ -133,6 +139,7 @@ impl HttpThread {
             rates: Mutex::default(),
             conns: accept::Conns::new(),
             refused: Mutex::default(),
+            naming: Arc::new(Semaphore::new(1)),
             tallies: Tallies::default(),
         });
         let thread = Builder::new().name("http".to_owned()).spawn(move || {

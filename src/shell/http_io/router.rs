@@ -18,12 +18,13 @@ use tokio::time::timeout;
 
 use super::accept::Peer;
 use super::call::{Answer, Call, Caller, problem, text};
-use super::{App, around, backends, ring, users};
+use super::{App, around, backends, health, ring, users};
 use crate::http::page;
 use crate::http::problem::{Fault, Problem};
 use crate::http::routes::{Endpoint, Method, ROUTES, Route};
 use crate::http::tokens::{Role, bearer};
 use crate::shell::clock;
+use crate::wire::admin::Command;
 
 /// Longest document. An order has some hundred bytes.
 const BODY_MAX: usize = 64 * 1024;
@@ -276,6 +277,10 @@ async fn dispatch(endpoint: Endpoint, call: Call) -> Answer {
         Endpoint::BackendDown => backends::down(call).await,
         Endpoint::BackendFlush => backends::flush(call, false).await,
         Endpoint::FlushAll => backends::flush(call, true).await,
+        Endpoint::Health => health::list(call).await,
+        Endpoint::BackendHealth => health::show(call).await,
+        Endpoint::BackendHold => health::leave(call, Command::HealthHold).await,
+        Endpoint::BackendRelease => health::leave(call, Command::HealthRelease).await,
         Endpoint::Drains => backends::drains(call).await,
         Endpoint::DrainShow => backends::drain(call).await,
         Endpoint::DrainBegin => backends::drain_begin(call).await,
@@ -288,6 +293,7 @@ async fn dispatch(endpoint: Endpoint, call: Call) -> Answer {
         Endpoint::UserWhy => users::why(call).await,
         Endpoint::UserMove => users::move_user(call).await,
         Endpoint::UserKick => users::kick(call).await,
+        Endpoint::Hash => users::hash(call).await,
         Endpoint::Ring => ring::list(call).await,
         Endpoint::RingAdd => ring::add(call).await,
         Endpoint::RingRemove => ring::remove(call).await,

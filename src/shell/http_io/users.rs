@@ -1,11 +1,13 @@
 //! Users: the map, where one is and why, moves, kicks.
 
 use std::borrow::Cow;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::call::{Answer, Call, address, json};
+use super::call::{Answer, Call, json};
 use super::director::Session;
+use super::names;
 use crate::admin::documents::{Mapped, Place, Whom, Why, tags};
 use crate::admin::plan::Rings;
 use crate::core::UserHash;
@@ -17,7 +19,7 @@ use crate::http::problem::{Fault, Problem};
 use crate::shell::clock;
 use crate::shell::directory::Directory;
 use crate::wire::admin::read::{self, Host};
-use crate::wire::admin::{Command, Fact, LookupRow, Reply, User, UserRow, Whose};
+use crate::wire::admin::{Command, Fact, LookupRow, User, UserRow, Whose};
 
 /// Where a part of the user table begins: behind this tag and hash.
 type Cursor = (u16, u32);
@@ -33,10 +35,38 @@ fn cursor(text: &str) -> Result<Cursor, Problem> {
 pub(super) async fn list(call: Call) -> Answer {
     let limit = call.limit()?;
     let after = call.query("cursor").map(cursor).transpose()?;
-    let backend = call.query("backend").map(address).transpose()?;
-    let directory = std::sync::Arc::clone(&call.app.directory);
+    let backend = call.query("backend");
+    let backend = backend.map(|it| call.known_backend(it)).transpose()?;
+    let directory = Arc::clone(&call.app.directory);
     let found = tokio::task::spawn_blocking(move || part(&directory, backend, after, limit)).await;
-    json(&found.map_err(|error| Problem::director(error.to_string()))?)
+    let mut found = found.map_err(|error| Problem::director(error.to_string()))?;
+    if call.flag("names")? {
+        let wanted = found.items.iter().map(|it| it.hash).collect();
+        let mut names = names::listed(&call, wanted).await?;
+        let named = |it: Mapped| match names.remove(&it.hash) {
+            None => vec![it],
+            Some(names) => {
+                let with = |name| Mapped {
+                    user: Some(name),
+                    ..it.clone()
+                };
+                names.into_iter().map(with).collect()
+            }
+        };
+        found.items = found.items.into_iter().flat_map(named).collect();
+    }
+    json(&found)
+}
+
+/// The names with a hash.
+pub(super) async fn hash(call: Call) -> Answer {
+    let hash = call.part("hash").parse();
+    let hash = hash.map_err(|_| Problem::bad("a user hash is a number of 32 bits"))?;
+    let mut names = names::listed(&call, HashSet::from([hash])).await?;
+    json(&doc::HashNames {
+        hash,
+        names: names.remove(&hash).unwrap_or_default(),
+    })
 }
 
 /// One part of the user table, in the order of tags and hashes. All of it is looked at, some
@@ -160,66 +190,81 @@ pub(super) async fn why(call: Call) -> Answer {
 }
 
 pub(super) async fn move_user(call: Call) -> Answer {
-    let user = call.user()?;
+    let name = call.user()?;
     let wanted: doc::MoveOrder = call.document()?;
-    let host = address(&wanted.backend)?;
-    let user = User::Hash(hash_of(&call, user).0);
-    let command = Command::UserMove {
-        user: user.clone(),
-        host,
-    };
-    let except = Some(host);
-    let what = format!("the user, or backend {}", ip_text(host));
+    let host = call.known_backend(&wanted.backend)?;
+    let hash = hash_of(&call, name);
+    let count = call.said("count")?.unwrap_or(true);
     let mut director = call.director().await?;
     let hosts = director.hosts().await?;
-    if !hosts.iter().any(|it| it.ip == host) {
-        let what = format!("backend {}", ip_text(host));
-        return Err(Problem::of_reply(Reply::NotFound, &what));
-    }
-    json(&match call.flag("count")? {
-        true => {
-            let whose = Whose::User { user, except };
-            director.counted_order(whose, &command, &what).await?
-        }
-        false => director.order(&command, &what).await?,
+    let tag = super::backends::find(&hosts, host)?.tag.clone();
+    let from = look_up(&mut director, hash, &tag, false).await?.0.current;
+    let user = User::Hash(hash.0);
+    let whose = Whose::User {
+        user: user.clone(),
+        except: Some(host),
+    };
+    let sessions = match count {
+        true => director.count(whose).await?,
+        false => None,
+    };
+    let command = Command::UserMove { user, host };
+    let what = format!("the user, or backend {}", ip_text(host));
+    let done = director.order(&command, &what).await?;
+    let (ended, survived) = director.fate(sessions).await?;
+    json(&doc::Moved {
+        state: done.state,
+        user: name.to_owned(),
+        hash: hash.0,
+        tag: String::from_utf8_lossy(&tag).into_owned(),
+        from: from.map(|(ip, _)| ip_text(ip)),
+        to: ip_text(host),
+        sessions_ended: ended,
+        sessions_survived: survived,
     })
 }
 
 pub(super) async fn kick(call: Call) -> Answer {
     let user = Cow::Borrowed(call.user()?.as_bytes());
     let wanted: doc::KickOrder = call.document()?;
-    let count = call.flag("count")?;
+    let count = call.said("count")?;
     let nowait = false;
     let mut director = call.director().await?;
-    let done = match wanted.passdb_field {
-        None => {
-            let whose = Whose::Name(user.clone());
-            let command = Command::UserKick { user, nowait };
-            match count {
-                true => director.counted_order(whose, &command, "the user").await?,
-                false => director.order(&command, "the user").await?,
-            }
-        }
-        Some(_) if count => {
+    let (whose, command, what) = match wanted.passdb_field {
+        Some(_) if count == Some(true) => {
             let what = "count: which sessions have a passdb field nobody tells";
             return Err(Problem::bad(what));
         }
+        None => {
+            let whose = Whose::Name(user.clone());
+            (Some(whose), Command::UserKick { user, nowait }, "the user")
+        }
         Some(field) => {
+            let field = Cow::Owned(field.into_bytes());
+            let value = user;
             let command = Command::UserKickAlt {
-                field: Cow::Owned(field.into_bytes()),
-                value: user,
+                field,
+                value,
                 nowait,
             };
-            director.order(&command, "the users").await?
+            (None, command, "the users")
         }
     };
-    json(&done)
+    let sessions = match whose {
+        Some(whose) if count != Some(false) => director.count(whose).await?,
+        _ => None,
+    };
+    let done = director.order(&command, what).await?;
+    let (ended, survived) = director.fate(sessions).await?;
+    json(&doc::Done {
+        sessions_ended: ended,
+        sessions_survived: survived,
+        ..done
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::core::{TagId, UserKey};
 

@@ -13,6 +13,7 @@ use crate::core::Mono;
 use crate::core::state::Head;
 use crate::shell::clock;
 use crate::shell::directory::Directory;
+use crate::shell::health::Desk;
 use crate::shell::log_limit::{LogLimit, left_out};
 use crate::shell::rest::{Rest, Resting, rest};
 
@@ -54,13 +55,18 @@ pub struct Keep {
 
 impl Keep {
     /// Starts it, if there is something to do for it.
-    pub fn start(setup: Option<Setup>, directory: &Arc<Directory>) -> Option<Keep> {
+    pub fn start(
+        setup: Option<Setup>,
+        directory: &Arc<Directory>,
+        health: &Arc<Desk>,
+    ) -> Option<Keep> {
         let setup = setup?;
         let (mailbox, messages) = unbounded();
         let counts = Arc::new(Counts::default());
         let writer = Writer {
             setup,
             directory: Arc::clone(directory),
+            health: Arc::clone(health),
             counts: Arc::clone(&counts),
             limit: LogLimit::rare(),
             failing: false,
@@ -116,6 +122,7 @@ impl Keep {
 struct Writer {
     setup: Setup,
     directory: Arc<Directory>,
+    health: Arc<Desk>,
     counts: Arc<Counts>,
     limit: LogLimit,
     failing: bool,
@@ -168,7 +175,12 @@ impl Writer {
         let begun = clock::mono();
         let wall = clock::wall();
         let head = head_of(&self.setup.head, wall);
-        match write(&self.setup.path, &head, &self.directory) {
+        match write(
+            &self.setup.path,
+            &head,
+            &self.directory,
+            &self.health.marks(),
+        ) {
             Ok(users) => {
                 let took = clock::mono().since(begun) / 1_000_000;
                 self.counts.written.fetch_add(1, Ordering::Relaxed);

@@ -11,6 +11,7 @@ use crate::core::state::{Encoder, Head, Placed, SavedBackend, SavedUser};
 use crate::core::users::Entry;
 use crate::core::{BackendSlot, TagId, Wall};
 use crate::shell::directory::Directory;
+use crate::wire::health::MarkLine;
 
 /// Bytes gathered before a write.
 const PIECE: usize = 256 * 1024;
@@ -20,9 +21,14 @@ const PIECE: usize = 256 * 1024;
 ///
 /// # Errors
 /// `path` is then what it was.
-pub(super) fn write(path: &Path, head: &Head, directory: &Directory) -> io::Result<u64> {
+pub(super) fn write(
+    path: &Path,
+    head: &Head,
+    directory: &Directory,
+    marks: &[MarkLine],
+) -> io::Result<u64> {
     let beside = beside(path);
-    let done = write_beside(&beside, head, directory).and_then(|users| {
+    let done = write_beside(&beside, head, directory, marks).and_then(|users| {
         std::fs::rename(&beside, path)?;
         sync_directory(path)?;
         Ok(users)
@@ -40,7 +46,12 @@ fn beside(path: &Path) -> PathBuf {
     name.into()
 }
 
-fn write_beside(beside: &Path, head: &Head, directory: &Directory) -> io::Result<u64> {
+fn write_beside(
+    beside: &Path,
+    head: &Head,
+    directory: &Directory,
+    marks: &[MarkLine],
+) -> io::Result<u64> {
     // Of a process that was killed meanwhile.
     match std::fs::remove_file(beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -52,7 +63,7 @@ fn write_beside(beside: &Path, head: &Head, directory: &Directory) -> io::Result
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
         .open(beside)?;
-    let users = write_to(&mut file, head, directory)?;
+    let users = write_to(&mut file, head, directory, marks)?;
     file.sync_all()?;
     Ok(users)
 }
@@ -69,11 +80,16 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// Those of `file`.
-pub fn write_to(file: &mut impl Write, head: &Head, directory: &Directory) -> io::Result<u64> {
+pub fn write_to(
+    file: &mut impl Write,
+    head: &Head,
+    directory: &Directory,
+    marks: &[MarkLine],
+) -> io::Result<u64> {
     let snapshot = directory.snapshot();
     let mut out = Vec::new();
     let mut encoder = Encoder::begin(head, &mut out);
-    let (backends, places) = backends(&snapshot);
+    let (backends, places) = backends(&snapshot, marks);
     encoder.backends(&backends, &mut out);
     let mut placed = Vec::new();
     let mut failed = None;
@@ -116,7 +132,7 @@ fn place(entry: &Entry, places: &[Option<u16>]) -> Option<Placed> {
 }
 
 /// All backends, and for each slot the place among them.
-fn backends(snapshot: &Snapshot) -> (Vec<SavedBackend>, Vec<Option<u16>>) {
+fn backends(snapshot: &Snapshot, marks: &[MarkLine]) -> (Vec<SavedBackend>, Vec<Option<u16>>) {
     let tags: HashMap<TagId, &[u8]> = snapshot
         .tags
         .iter()
@@ -128,7 +144,8 @@ fn backends(snapshot: &Snapshot) -> (Vec<SavedBackend>, Vec<Option<u16>>) {
         places.push(match view {
             Some(view) => {
                 let tag = tags.get(&view.shown.tag).copied().unwrap_or_default();
-                backends.push(saved(view, tag));
+                let mark = marks.iter().find(|line| line.ip == view.ip);
+                backends.push(saved(view, tag, mark.copied()));
                 u16::try_from(backends.len() - 1).ok()
             }
             None => None,
@@ -137,7 +154,7 @@ fn backends(snapshot: &Snapshot) -> (Vec<SavedBackend>, Vec<Option<u16>>) {
     (backends, places)
 }
 
-fn saved(view: &BackendView, tag: &[u8]) -> SavedBackend {
+fn saved(view: &BackendView, tag: &[u8], mark: Option<MarkLine>) -> SavedBackend {
     let shown = &view.shown;
     SavedBackend {
         ip: view.ip,
@@ -145,7 +162,7 @@ fn saved(view: &BackendView, tag: &[u8]) -> SavedBackend {
         tag: tag.to_owned(),
         vhosts: shown.vhosts,
         down: shown.down,
-        by_hand: false,
+        mark,
         last_updown_change: shown.last_updown_change,
     }
 }

@@ -21,6 +21,7 @@ use crate::shell::clock;
 use crate::shell::cores::{Cores, Message};
 use crate::shell::directory::Directory;
 use crate::shell::state::write_to;
+use crate::wire::health::MarkLine;
 use crate::wire::takeover::{End, Kind, Listeners, Offer, encode};
 
 /// How long the new process may take until it is ready to take everything: it looks up names of servers.
@@ -171,7 +172,7 @@ impl Next {
             created: clock::wall(),
             ..shown.head.clone()
         };
-        write_to(&mut pieces, &head, shown.directory).map_err(ChannelError::Io)?;
+        write_to(&mut pieces, &head, shown.directory, shown.marks).map_err(ChannelError::Io)?;
         drop(channel);
         let mut all = End::default();
         for core in 0..shown.cores.count() {
@@ -233,6 +234,8 @@ pub struct Shown<'a> {
     pub directory: &'a Directory,
     /// The settings that say what users mean.
     pub head: &'a Head,
+    /// Who has set which backend's state.
+    pub marks: &'a [MarkLine],
     /// Listeners.
     pub listeners: Listeners,
     /// Theirs, in the same order.

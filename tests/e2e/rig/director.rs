@@ -487,14 +487,14 @@ fn homing_settings(spec: &DirectorSpec, admin: &Path) -> String {
         with_mode("admin", admin, "0600"),
         authreply.map_or_else(String::new, |path| listener("authreply", path)),
         spec.in_ring(&|seat| seat.homing_listener(spec.address)),
-        listeners_of(&spec.director_settings).1.to_owned(),
+        tables_of(&spec.director_settings).1.to_owned(),
     ]
     .concat()
 }
 
-/// Settings, and the tables of listeners behind them, which must come last in a file.
-fn listeners_of(settings: &str) -> (&str, &str) {
-    let at = settings.find("[[listener]]").unwrap_or(settings.len());
+/// Settings, and the tables of listeners and checks behind them, which must come last in a file.
+fn tables_of(settings: &str) -> (&str, &str) {
+    let at = settings.find("[[").unwrap_or(settings.len());
     settings.split_at(at)
 }
 
@@ -550,7 +550,7 @@ fn service_settings(spec: &DirectorSpec) -> String {
         "director_mail_servers = \"{}\"\ndirector_user_expire = \"{} s\"\n{}",
         spec.backends,
         spec.expire,
-        listeners_of(&spec.director_settings).0
+        tables_of(&spec.director_settings).0
     )
 }
 

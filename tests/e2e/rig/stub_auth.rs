@@ -53,6 +53,12 @@ fn serve(mut stream: &UnixStream) -> std::io::Result<()> {
         if let Some(request) = line.strip_prefix(b"AUTH\t") {
             stream.write_all(&reply(request))?;
         }
+        if line.starts_with(b"LIST\t1\t") {
+            for number in 0..20 {
+                writeln!(stream, "LIST\t1\tuser{number}")?;
+            }
+            stream.write_all(b"DONE\t1\t\n")?;
+        }
     }
     Ok(())
 }

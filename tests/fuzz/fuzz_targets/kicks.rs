@@ -12,7 +12,6 @@ use homing::wire::{anvil, ipc};
 use libfuzzer_sys::fuzz_target;
 
 /// The world around the machine.
-#[derive(Default)]
 struct World {
     machine: Sessions,
     now: u64,
@@ -26,6 +25,20 @@ struct World {
 }
 
 impl World {
+    fn new() -> World {
+        World {
+            // The default of kick_timeout.
+            machine: Sessions::new(10 * Mono::SECOND),
+            now: 0,
+            last: 0,
+            open: BTreeSet::new(),
+            aborted: BTreeSet::new(),
+            tells: BTreeSet::new(),
+            connecting: false,
+            connected: false,
+        }
+    }
+
     fn feed(&mut self, input: Input<'_>) {
         self.machine.handle(input, Mono(self.now));
         loop {
@@ -172,7 +185,7 @@ fn codecs(line: &[u8]) {
 // Input: steps of two bytes; a step of kind 7 is followed by so many bytes from the service.
 fuzz_target!(|data: &[u8]| {
     data.split(|byte| *byte == b'\n').for_each(codecs);
-    let mut world = World::default();
+    let mut world = World::new();
     let mut rest = data;
     while let [what, number, after @ ..] = rest {
         rest = after;

@@ -205,6 +205,73 @@ fn one_that_starts_again_learns_the_marks() {
 }
 
 #[test]
+fn after_a_power_cut_everybody_knows_who_has_set_what() {
+    let mut world = World::new(3, 6, &slow(40));
+    world.run(5);
+    world.nodes[1].health.hold(ip(5));
+    world.nodes[0].list.get_mut(&ip(6)).unwrap().down = true;
+    let list = world.nodes[0].list.clone();
+    world.nodes.iter_mut().for_each(|it| it.list = list.clone());
+    world.nodes[2].health.hold(ip(6));
+    world.fail(1);
+    world.run(SOON);
+    world.fail(5);
+    assert_eq!(world.down(0), [1, 6]);
+    world.power_cut();
+    // Once more, before anything was taken from the file.
+    world.run(2);
+    world.power_cut();
+    world.mend(1);
+    world.run(4 * SOON);
+    for at in 0..3 {
+        assert_eq!(
+            world.down(at),
+            [6],
+            "down by health is up again, by hand is not"
+        );
+        assert_eq!(world.decision(at, 5), "held by hand");
+        assert_eq!(world.decision(at, 6), "held by hand");
+    }
+    // In the middle of a slow start the operator's weight is not forgotten.
+    let is_rising = |world: &World| world.weight(1) < 100;
+    assert!(is_rising(&world), "{}", world.weight(1));
+    world.power_cut();
+    world.run(90);
+    assert_eq!((world.weight(1), world.down(0)), (100, vec![6]));
+}
+
+#[test]
+fn what_the_others_say_counts_more_than_the_disk() {
+    let mut world = three();
+    world.fail(1);
+    world.run(SOON);
+    world.nodes[0].health.hold(ip(2));
+    world.run(2);
+    let old = world.nodes[0].health.all_marks();
+    world.kill(0);
+    // Meanwhile both are released, and good.
+    world.mend(1);
+    world.nodes[1].health.release(ip(2));
+    world.run(2 * SOON);
+    assert_eq!(world.down(1), [0u8; 0]);
+    // What is on disk is later by its version, as of directors who have lost theirs.
+    let later = |line: MarkLine| MarkLine {
+        version: line.version + 100,
+        ..line
+    };
+    world.start(0, 1);
+    let policy = world.nodes[0].health.policy().clone();
+    let marks = old.into_iter().map(later).collect();
+    world.nodes[0].health = Health::new(policy).recalling(marks);
+    world.run(SOON);
+    for at in 0..3 {
+        assert_eq!(world.down(at), [0u8; 0]);
+        assert_eq!(world.decision(at, 1), "in service");
+        assert_eq!(world.decision(at, 2), "in service");
+    }
+}
+
+#[test]
 fn a_hand_at_any_director_counts_everywhere() {
     let mut world = three();
     world.nodes[2].health.hold(ip(1));

@@ -520,7 +520,7 @@ fn saved(n: u8, vhosts: u32, down: bool) -> crate::core::state::SavedBackend {
         tag: Vec::new(),
         vhosts,
         down,
-        by_hand: false,
+        mark: None,
         last_updown_change: Wall(if down { START - 50 } else { 0 }),
     }
 }
