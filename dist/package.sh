@@ -28,7 +28,7 @@ rm -rf "$work"
 mkdir -p "$work/completions" "$out"
 cp "$homing" "$work/homing"
 cp -r README.md SECURITY.md CHANGELOG.md tuning.md LICENSE-MIT LICENSE-APACHE docs dist/homing.toml \
-    dist/homing.service dist/homing.sysusers dist/dovecot "$work"
+    dist/homing.service dist/homing.sysusers dist/homing-upgrade dist/dovecot "$work"
 "$homing" man "$work/man"
 "$homing" completions bash > "$work/completions/homing"
 "$homing" completions zsh > "$work/completions/_homing"

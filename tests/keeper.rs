@@ -99,7 +99,7 @@ fn descriptors_arrive_and_files_go_at_the_end() {
     let keeper = spawn(&wanted);
     // As whoever waits for the keeper's words has one: it must not keep the keeper from leaving.
     let _duplicate = keeper.as_fd().try_clone_to_owned().unwrap();
-    let pid = keeper.pid();
+    let pid = keeper.pid().unwrap();
     let events = keeper.first_round().unwrap();
     let fds: Vec<_> = events
         .into_iter()
@@ -420,7 +420,7 @@ fn the_keeper_keeps_four_capabilities() {
     let dir = login_dir();
     let keeper = spawn(&listeners(dir.path()));
     keeper.first_round().unwrap();
-    let status = fs::read_to_string(format!("/proc/{}/status", keeper.pid())).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", keeper.pid().unwrap())).unwrap();
     for line in [
         "CapPrm:\t000000000000040b",
         "CapEff:\t000000000000040b",

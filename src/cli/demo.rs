@@ -16,7 +16,7 @@ use crate::settings::{
     KickService, Listener, ListenerKind, Loaded, LogFormat, MailServer, Place, Settings,
 };
 use crate::shell::admin_io::serve::Gate;
-use crate::shell::control::{self, Control, Reload};
+use crate::shell::control::{self, Control, Handed, Reload};
 use crate::shell::preflight::{self, Exit};
 use crate::shell::ring_io::Driver;
 use crate::shell::signals::{self, ControlSource};
@@ -224,7 +224,13 @@ fn serve(
     let _auth = StubAuth::spawn(&stub(settings)).map_err(environment("no stub auth server"))?;
     let source = ControlSource::new(None).map_err(environment("signals cannot be watched"))?;
     let admin = make(&settings.listeners[1])?;
-    let fd = admin.fd.try_clone().map_err(environment("cannot listen"))?;
+    let handed = Handed {
+        kind: admin.kind,
+        fd: admin.fd.try_clone().map_err(environment("cannot listen"))?,
+        place: admin.place.clone(),
+        is_fifo: false,
+        gate: Gate::default(),
+    };
     let login = settings.auth_login_path.with_file_name("login");
     println!(
         "Serving until interrupted: login socket {}, a stub auth server behind it.\n\
@@ -243,13 +249,13 @@ fn serve(
         sessions: crate::shell::sessions::Config::of(settings),
         learnt: Vec::new(),
         saved: None,
+        marks: Vec::new(),
         state: None,
-        ring_listeners: Vec::new(),
-        admin_listeners: vec![(fd, Gate::default())],
-        http_listeners: Vec::new(),
+        handed: vec![handed],
+        before: None,
+        succession: None,
         http: Arc::new(ArcSwap::from_pointee(http)),
         health: crate::shell::health::Config::of(settings, None),
-        health_listeners: Vec::new(),
         names: ring::names(settings),
         resolve_interval: settings.resolve_interval,
         source,

@@ -9,6 +9,7 @@ mod operator;
 mod ring;
 mod run;
 mod state;
+mod takeover;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -81,6 +82,9 @@ struct RunArgs {
     /// Cores that serve logins, instead of the setting.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     cores: Option<u16>,
+    /// Take over from the director at the standard input, which started this one.
+    #[arg(long, hide = true)]
+    take_over: bool,
 }
 
 /// Runs the command that the process was started with.

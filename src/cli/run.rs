@@ -10,13 +10,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::log::{self, Level};
+use super::state::Kept;
+use super::takeover::{succession, take_over};
 use super::{RunArgs, admin, http, refuse, ring, state};
 use crate::core::state::SavedBackend;
 use crate::settings::network::SystemNetwork;
 use crate::settings::table;
 use crate::settings::{self, ListenerKind, Loaded, Place, Problem, Settings, Sockets};
 use crate::shell::admin_io::serve::Gate;
-use crate::shell::control::{self, Control, Read, ReadAgain, Reload};
+use crate::shell::control::{self, Control, Handed, Read, ReadAgain, Reload, Succession};
 use crate::shell::dovecot_log;
 use crate::shell::dovecot_master::{DovecotService, StatusReporter};
 use crate::shell::http_io;
@@ -26,6 +28,8 @@ use crate::shell::ring_io::tls::Certificates;
 use crate::shell::ring_io::{Driver, Tuning};
 use crate::shell::signals::{self, ControlSource};
 use crate::shell::sockets::{BindClass, Bound};
+use crate::shell::takeover::give::OPTION;
+use crate::shell::takeover::take::{Everything, Old};
 use crate::shell::tier::{Tier, tunables};
 use crate::shell::{health, sessions};
 use crate::shell::{privileges, random, systemd};
@@ -65,13 +69,29 @@ impl From<preflight::Failure> for Refused {
 pub fn run(args: &RunArgs) -> ExitCode {
     // First of all: these descriptors have fixed numbers.
     let adopted = systemd::adopted();
+    let mut old = match args.take_over.then(Old::at_stdin).transpose() {
+        Ok(old) => old,
+        Err(error) => {
+            eprintln!("homing: {OPTION} is for a running director to start another one: {error}");
+            return ExitCode::from(super::USAGE);
+        }
+    };
     let loaded = match load(args, &Sockets::FromSettings) {
         Ok(loaded) => loaded,
-        Err(problems) => return refuse(&problems),
+        Err(problems) => {
+            if let (Some(old), Some(first)) = (&mut old, problems.first()) {
+                old.refuse(&first.to_string());
+            }
+            return refuse(&problems);
+        }
     };
     let level = log::start(&loaded.settings.log_level, loaded.settings.log_format);
     warn(&loaded.warnings);
-    match start(args, loaded.settings, adopted, level) {
+    let ended = match old {
+        Some(old) => take_over(args, loaded.settings, old, level),
+        None => start(args, loaded.settings, adopted, level),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(refused) => {
             eprintln!("homing: {}", refused.sentence);
@@ -131,7 +151,7 @@ fn load(args: &RunArgs, sockets: &Sockets) -> Result<Loaded, Vec<Problem>> {
 }
 
 /// The command line wins.
-fn override_cores(settings: &mut Settings, cores: Option<u16>) {
+pub(super) fn override_cores(settings: &mut Settings, cores: Option<u16>) {
     if let Some(cores) = cores {
         settings.cores = Some(usize::from(cores));
     }
@@ -158,27 +178,33 @@ fn rebase(settings: &mut Settings, base_dir: &Path) {
     }
 }
 
-fn start(
-    args: &RunArgs,
-    settings: Settings,
-    adopted: Vec<(String, OwnedFd)>,
-    level: Level,
-) -> Result<(), Refused> {
+/// What must be right before anything is made.
+pub(super) fn prepare(settings: &Settings) -> Result<preflight::Report, Refused> {
     if settings.listeners.is_empty() {
         return Err(Refused::config(
             "the settings have no [[listener]]: nobody could reach the director",
         ));
     }
     // Once more when privileges are dropped, and then to be used.
-    ring_certificates(&settings)?;
-    http::config(&settings)?;
-    let report = preflight::check(&settings)?;
+    ring_certificates(settings)?;
+    http::config(settings)?;
+    let report = preflight::check(settings)?;
     report
         .warnings
         .iter()
         .for_each(|warning| tracing::warn!("{warning}"));
     signals::block()
         .map_err(|error| Refused::environment(format!("signals cannot be blocked: {error}")))?;
+    Ok(report)
+}
+
+fn start(
+    args: &RunArgs,
+    settings: Settings,
+    adopted: Vec<(String, OwnedFd)>,
+    level: Level,
+) -> Result<(), Refused> {
+    let report = prepare(&settings)?;
     state::prepare(&settings);
     let (handed, made_by_keeper) = sort_out(&settings, adopted)?;
     let keeper =
@@ -194,19 +220,20 @@ fn start(
         .into_iter()
         .map(|it| (it.kind, it.fd, it.place, it.is_fifo));
     let cores = args.cores;
-    direct(
-        settings,
-        &report.cpus,
-        listeners,
-        Origin {
-            source: control_source(None)?,
-            keeper: Some((keeper, made_by_keeper, made)),
-            master: None,
-            read: read_again(args, Sockets::FromSettings),
-            level,
-        },
-        move |new| override_cores(new, cores),
-    )
+    let kept = state::recall(&settings);
+    let origin = Origin {
+        source: control_source(None)?,
+        keeper: Some(keeper),
+        kept: made_by_keeper,
+        made,
+        before: None,
+        succession: Some(succession(&settings)?),
+        master: None,
+        read: read_again(args, Sockets::FromSettings),
+        level,
+    };
+    let adjust = move |new: &mut Settings| override_cores(new, cores);
+    direct(settings, &report.cpus, listeners, origin, kept, adjust)
 }
 
 fn start_service(
@@ -250,114 +277,110 @@ fn start_service(
             new.client_limit = client_limit;
         }
     };
-    direct(
-        settings,
-        &report.cpus,
-        listeners,
-        Origin {
-            source: control_source(Some(service.death_watch))?,
-            keeper: None,
-            master: Some(service.status),
-            read: read_again(args, sockets),
-            level,
-        },
-        adjust,
-    )
+    let kept = state::recall(&settings);
+    let origin = Origin {
+        source: control_source(Some(service.death_watch))?,
+        keeper: None,
+        kept: Vec::new(),
+        made: Vec::new(),
+        before: None,
+        succession: None,
+        master: Some(service.status),
+        read: read_again(args, sockets),
+        level,
+    };
+    direct(settings, &report.cpus, listeners, origin, kept, adjust)
 }
 
-/// In what two ways of being started differ.
-struct Origin {
-    source: ControlSource,
-    /// With what it was given to make, and what came of it.
-    keeper: Option<(Keeper, Vec<settings::Listener>, Vec<KeeperEvent>)>,
-    master: Option<StatusReporter>,
-    read: ReadAgain,
-    level: Level,
+/// In what ways of being started differ.
+pub(super) struct Origin {
+    pub(super) source: ControlSource,
+    pub(super) keeper: Option<Keeper>,
+    /// What the keeper was given to make, and what came of it.
+    pub(super) kept: Vec<settings::Listener>,
+    pub(super) made: Vec<KeeperEvent>,
+    /// The director that is taken over.
+    pub(super) before: Option<Everything>,
+    pub(super) succession: Option<Succession>,
+    pub(super) master: Option<StatusReporter>,
+    pub(super) read: ReadAgain,
+    pub(super) level: Level,
 }
 
 /// Directs until told to stop. The process is by now whom it will be.
-fn direct(
+pub(super) fn direct(
     settings: Settings,
     cpus: &[usize],
     listeners: impl Iterator<Item = (ListenerKind, OwnedFd, Place, bool)>,
     origin: Origin,
+    kept: Kept,
     adjust: impl Fn(&mut Settings) + 'static,
 ) -> Result<(), Refused> {
     let sessions = sessions::Config::of(&settings);
-    // Nobody is served yet who could be placed elsewhere.
-    let learnt = sessions::learn(&sessions);
-    let kept = state::recall(&settings);
+    // Nobody is served yet who could be placed elsewhere. The director before this one knew them all.
+    let learnt = match &origin.before {
+        None => sessions::learn(&sessions),
+        Some(_) => Vec::new(),
+    };
     let (tier, driver, mut health) = start_tier(&settings, cpus, &kept.backends)?;
     let http = Arc::new(ArcSwap::from_pointee(http::config(&settings)?));
-    let handed = hand_out(listeners, &settings, &tier);
+    let handed: Vec<Handed> = listeners.map(|it| handed(it, &settings)).collect();
     if origin.master.is_some() {
         // The settings have no listeners there.
-        health.port = handed.health_port;
+        health.port = health_port(&handed);
     }
-    let (keeper, made_by_keeper, made) = match origin.keeper {
-        Some((keeper, listeners, made)) => (Some(keeper), listeners, made),
-        None => (None, Vec::new(), Vec::new()),
-    };
     let control = Control {
         tier,
         driver,
         sessions,
         learnt,
         saved: kept.saved,
+        marks: kept.marks,
         state: kept.setup,
-        ring_listeners: handed.ring,
-        admin_listeners: handed.admin,
-        http_listeners: handed.http,
+        handed,
+        before: origin.before,
+        succession: origin.succession,
         http: Arc::clone(&http),
         health,
-        health_listeners: handed.health,
         names: ring::names(&settings),
         resolve_interval: settings.resolve_interval,
         source: origin.source,
-        keeper,
-        kept: made_by_keeper,
+        keeper: origin.keeper,
+        kept: origin.kept,
         master: origin.master,
         reload: Reload {
             read: origin.read,
             apply: Box::new(apply(settings, origin.level, http, adjust)),
         },
     };
-    control::run(control, cpus, made).map_err(|error| Refused::environment(error.to_string()))
+    control::run(control, cpus, origin.made)
+        .map_err(|error| Refused::environment(error.to_string()))
 }
 
-/// Listeners that others have made, for those who accept from them. The cores have theirs already.
-#[derive(Default)]
-struct HandedOut {
-    ring: Vec<OwnedFd>,
-    admin: Vec<(OwnedFd, Gate)>,
-    http: Vec<(OwnedFd, Gate)>,
-    health: Vec<OwnedFd>,
-    /// Where other directors listen for votes, too.
-    health_port: Option<u16>,
-}
-
-fn hand_out(
-    listeners: impl Iterator<Item = (ListenerKind, OwnedFd, Place, bool)>,
+fn handed(
+    (kind, fd, place, is_fifo): (ListenerKind, OwnedFd, Place, bool),
     settings: &Settings,
-    tier: &Tier,
-) -> HandedOut {
-    let mut handed = HandedOut::default();
-    for (kind, fd, place, is_fifo) in listeners {
-        let gate = || admin::gate(settings, kind, &place);
-        match kind {
-            ListenerKind::Http => handed.http.push((fd, gate())),
-            ListenerKind::Admin => handed.admin.push((fd, gate())),
-            ListenerKind::Ring => handed.ring.push(fd),
-            ListenerKind::Health => {
-                if let Place::Tcp(address) = place {
-                    handed.health_port = Some(address.port());
-                }
-                handed.health.push(fd);
-            }
-            kind => drop(tier.listen(fd, kind, is_fifo)),
-        }
+) -> Handed {
+    let gate = match kind {
+        ListenerKind::Http | ListenerKind::Admin => admin::gate(settings, kind, &place),
+        _ => Gate::default(),
+    };
+    Handed {
+        kind,
+        fd,
+        place,
+        is_fifo,
+        gate,
     }
-    handed
+}
+
+/// Where other directors listen for votes, too.
+fn health_port(handed: &[Handed]) -> Option<u16> {
+    let mut ports = handed.iter().filter_map(|it| match it.place {
+        Place::Tcp(address) if it.kind == ListenerKind::Health => Some(address.port()),
+        _ => None,
+    });
+    ports.next_back()
 }
 
 /// Listeners that systemd made are recognised by their address; the keeper makes the others.
@@ -401,7 +424,7 @@ fn refuse_problem(event: &KeeperEvent) -> Result<(), Refused> {
     }
 }
 
-fn drop_privileges(settings: &Settings) -> Result<(), Refused> {
+pub(super) fn drop_privileges(settings: &Settings) -> Result<(), Refused> {
     match &settings.user {
         Some(user) => privileges::drop(user, settings.group.as_deref())
             .map_err(|error| Refused::config(error.to_string())),
@@ -417,7 +440,7 @@ fn drop_privileges(settings: &Settings) -> Result<(), Refused> {
     }
 }
 
-fn control_source(death_watch: Option<OwnedFd>) -> Result<ControlSource, Refused> {
+pub(super) fn control_source(death_watch: Option<OwnedFd>) -> Result<ControlSource, Refused> {
     ControlSource::new(death_watch)
         .map_err(|error| Refused::environment(format!("signals cannot be watched: {error}")))
 }
@@ -452,7 +475,7 @@ pub(super) fn start_tier(
 }
 
 /// The first half of what SIGHUP does.
-fn read_again(args: &RunArgs, sockets: Sockets) -> ReadAgain {
+pub(super) fn read_again(args: &RunArgs, sockets: Sockets) -> ReadAgain {
     let file = args.config.config.clone();
     Arc::new(move || settings::load_with(&file, &SystemNetwork, &sockets))
 }

@@ -28,6 +28,8 @@ pub(super) struct Kept {
     pub(super) backends: Vec<SavedBackend>,
     /// Users, if there is a file at all.
     pub(super) saved: Option<Recollection>,
+    /// Who has set which backend's state.
+    pub(super) marks: Vec<MarkLine>,
     /// How it is written from now on.
     pub(super) setup: Option<Setup>,
 }
@@ -49,8 +51,25 @@ pub(super) fn recall(settings: &Settings) -> Kept {
             None
         }
     };
+    if let Some(saved) = &saved {
+        tell(settings, saved);
+    }
+    kept(settings, saved)
+}
+
+/// What a start has of the director that it takes over: as of a file made just now. Users are taken out of it.
+pub(super) fn taken_over(settings: &Settings, saved: &mut Saved) -> Kept {
+    let saved = Saved {
+        head: saved.head.clone(),
+        backends: std::mem::take(&mut saved.backends),
+        users: std::mem::take(&mut saved.users),
+    };
+    kept(settings, Some(saved))
+}
+
+fn kept(settings: &Settings, saved: Option<Saved>) -> Kept {
     let settled = Arc::new(AtomicBool::new(saved.is_none()));
-    let setup = Setup {
+    let setup = settings.state_path.as_ref().map(|path| Setup {
         path: path.clone(),
         interval: settings.state_interval,
         head: Head {
@@ -60,19 +79,17 @@ pub(super) fn recall(settings: &Settings) -> Kept {
             master_user_separator: settings.auth_master_user_separator,
         },
         settled: Arc::clone(&settled),
-        marks: saved.iter().flat_map(marks).collect(),
-    };
+    });
+    let marks = saved.iter().flat_map(marks).collect();
     let (backends, saved) = match saved {
         None => (Vec::new(), None),
-        Some(saved) => {
-            tell(settings, &saved);
-            take(settings, saved, settled)
-        }
+        Some(saved) => take(settings, saved, settled),
     };
     Kept {
         backends,
         saved,
-        setup: Some(setup),
+        marks,
+        setup,
     }
 }
 

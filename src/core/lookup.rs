@@ -162,6 +162,14 @@ fn maybe(found: &Found<'_>, socket: Socket, request: Local) -> Maybe {
 }
 
 impl Question {
+    /// Where the client connected to, as far as that matters to the answer.
+    pub fn local(&self) -> Local {
+        self.maybe
+            .as_ref()
+            .map(|maybe| maybe.local)
+            .unwrap_or_default()
+    }
+
     /// Whether auth believes that the user logs in on this very server, and keeps the request for
     /// a mail process. Unless that comes, it must be told to forget the request.
     pub fn auth_waits(&self) -> bool {

@@ -89,6 +89,11 @@ impl<T> Parking<T> {
         Ok(Place(place))
     }
 
+    /// A lookup that waits.
+    pub fn get(&self, place: Place) -> Option<&Parked<T>> {
+        self.waiting.get(&place.0)
+    }
+
     /// What waits may have come: every lookup is to be tried again.
     pub fn wake_all(&mut self) {
         self.woken_up_to = Some(0);

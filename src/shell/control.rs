@@ -1,9 +1,17 @@
 //! The control executor: signals, listeners that come and go, the rolling sweep, and what is told to
 //! whoever started us. It serves neither lookups nor the director ring, so that it may wait and take
 //! its time; it shares its CPU with the first serving core.
+//!
+//! | module | what it is about |
+//! |---|---|
+//! | `listening` | who accepts from which listener |
+//! | `upgrade` | another process takes over |
+
+mod listening;
+mod upgrade;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,21 +20,25 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, spawn_local};
+use nix::errno::Errno;
 
-use super::admin_io::serve::{AdminThread, Configured, Gate};
+use super::admin_io::serve::{AdminThread, Configured};
 use super::chronicle::Chronicle;
+use super::cores::Message;
 use super::dovecot_master::StatusReporter;
 use super::health::{self, Desk, HealthThread};
 use super::http_io::HttpThread;
-use super::keeper::{Keeper, KeeperError, KeeperEvent};
+use super::keeper::{Keeper, KeeperEvent};
 use super::names::{self, NamesThread};
-use super::readable::{readable, socket_readable};
+use super::readable::readable;
+use super::relay::carry::Carried;
 use super::ring_io::serve::{Replies, RingThread};
 use super::ring_io::{self, Driver, Tuning};
 use super::sessions;
 use super::signals::{ControlSource, Notice};
 use super::state::{self, Keep, Recollection};
 use super::systemd;
+use super::takeover::take::{Everything, Leaving};
 use super::tier::{StartError, Tier};
 use super::watchdog::Watchdog;
 use super::{admin_io, clock, http_io};
@@ -37,8 +49,13 @@ use crate::core::ring::Input;
 use crate::core::snapshot::Snapshot;
 use crate::core::users::SHARDS;
 use crate::settings::network::SystemNetwork;
-use crate::settings::{Listener, ListenerKind, Loaded, Place, Problem, place_text};
+use crate::settings::{Listener, Loaded, Problem};
 use crate::wire::health::MarkLine;
+use listening::{InUse, Which};
+use upgrade::Successor;
+
+pub use listening::Handed;
+pub use upgrade::Succession;
 
 /// Every shard is swept once in this many rounds of [`SWEEP_PAUSE`].
 const SWEEP_ROUNDS: usize = 40;
@@ -66,20 +83,20 @@ pub struct Control {
     pub learnt: Vec<sessions::Learnt>,
     /// Users that were saved.
     pub saved: Option<Recollection>,
+    /// Who had set which backend's state.
+    pub marks: Vec<MarkLine>,
     /// Where the state is kept; `None`: nowhere.
     pub state: Option<state::Setup>,
-    /// Ring listeners that were handed over.
-    pub ring_listeners: Vec<OwnedFd>,
-    /// Admin listeners that were handed over, and who may connect to them.
-    pub admin_listeners: Vec<(OwnedFd, Gate)>,
-    /// HTTP listeners likewise.
-    pub http_listeners: Vec<(OwnedFd, Gate)>,
+    /// Listeners that were handed over.
+    pub handed: Vec<Handed>,
+    /// The process that this one takes over from, with everything that it had.
+    pub before: Option<Everything>,
+    /// How another process takes over from this one; `None`: none may.
+    pub succession: Option<Succession>,
     /// What the HTTP interface needs of the settings; a reload puts another one in its place.
     pub http: Arc<ArcSwap<http_io::Config>>,
     /// How backends are checked.
     pub health: health::Config,
-    /// Health listeners that were handed over.
-    pub health_listeners: Vec<OwnedFd>,
     /// Host names of backends.
     pub names: Names,
     /// `resolve_interval`.
@@ -114,28 +131,21 @@ struct Shared {
     names: NamesThread,
     keep: Option<Keep>,
     health: HealthThread,
+    desk: Arc<Desk>,
     /// As they are after the last reload.
     sessions: Arc<ArcSwap<sessions::Config>>,
     /// Never borrowed across an await.
     keeper: RefCell<Option<Keeper>>,
     kept: Vec<Listener>,
     stop: Cell<bool>,
+    /// What this process was told while it could do nothing about it.
+    put_off: RefCell<VecDeque<Notice>>,
     /// Listeners in use, by their place in the keeper's list.
     listening: RefCell<HashMap<usize, InUse>>,
-}
-
-/// A listener of the keeper that somebody accepts from.
-enum InUse {
-    /// The serving cores.
-    Cores(Arc<OwnedFd>),
-    /// The ring, under this number.
-    Ring(usize),
-    /// The thread of the admin listeners, under this number.
-    Admin(usize),
-    /// The thread of the HTTP listeners, under this number.
-    Http(usize),
-    /// The thread of the health checks, under this number.
-    Health(usize),
+    /// A descriptor of each listener, of the keeper's and of others.
+    held: RefCell<BTreeMap<Which, OwnedFd>>,
+    /// Where those of others are.
+    places: RefCell<Vec<String>>,
 }
 
 /// Runs until told to stop; then everything is closed, and what was made is removed.
@@ -151,7 +161,6 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         control.driver,
         control.sessions,
         (control.learnt, control.saved),
-        control.ring_listeners,
         &control.tier,
         &between,
         cpus,
@@ -171,7 +180,7 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         replies: between.replies,
         health: Arc::clone(&between.desk),
     };
-    let admin = start_admin(admin, control.admin_listeners)?;
+    let admin = AdminThread::start(admin)?;
     let names = start_names(
         control.names,
         control.resolve_interval,
@@ -179,20 +188,13 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         &ring,
     );
     let health = start_health(
-        (control.health, control.health_listeners),
-        state::marks(control.state.as_ref()),
+        (control.health, control.marks),
         Arc::clone(&between.desk),
         &control.tier,
         &ring,
     )?;
     let keep = Keep::start(control.state, control.tier.directory(), &between.desk);
-    let http = start_http(
-        control.http,
-        control.http_listeners,
-        &control.tier,
-        &admin,
-        between.chronicle,
-    )?;
+    let http = start_http(control.http, &control.tier, &admin, between.chronicle)?;
     let executor = executor(cpus)?;
     let shared = Shared {
         tier: control.tier,
@@ -202,15 +204,36 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         names,
         keep,
         health,
+        desk: between.desk,
         sessions: between.sessions,
         keeper: RefCell::new(control.keeper),
         kept: control.kept,
         stop: Cell::new(false),
+        put_off: RefCell::default(),
         listening: RefCell::default(),
+        held: RefCell::default(),
+        places: RefCell::default(),
     };
-    let (source, master, reload) = (control.source, control.master, control.reload);
-    executor.run(look_after(shared, source, master, reload, made));
+    let (relays, leaving) = match control.before {
+        Some(before) => shared.take_over(before)?,
+        None => Default::default(),
+    };
+    shared.begin_listening(made, control.handed, &relays);
+    shared.take_up(relays);
+    let told = Told {
+        source: control.source,
+        reload: control.reload,
+        succession: control.succession,
+    };
+    executor.run(look_after(shared, told, control.master, leaving));
     Ok(())
+}
+
+/// Whom control listens to, and what it does then.
+struct Told {
+    source: ControlSource,
+    reload: Reload,
+    succession: Option<Succession>,
 }
 
 fn context(driver: &Driver, initial: &Snapshot) -> Context {
@@ -252,7 +275,6 @@ fn start_ring(
     driver: Driver,
     sessions: sessions::Config,
     (learnt, saved): (Vec<sessions::Learnt>, Option<Recollection>),
-    listeners: Vec<OwnedFd>,
     tier: &Tier,
     between: &Between,
     cpus: &[usize],
@@ -268,42 +290,22 @@ fn start_ring(
         chronicle: Arc::clone(&between.chronicle),
         health: Arc::clone(&between.desk),
     };
-    let ring = RingThread::start(setup, if cpus.is_empty() { &[0] } else { cpus })?;
-    for listener in listeners {
-        ring.listen(listener);
-    }
-    Ok(ring)
-}
-
-fn start_admin(
-    setup: admin_io::Setup,
-    listeners: Vec<(OwnedFd, Gate)>,
-) -> std::io::Result<AdminThread> {
-    let admin = AdminThread::start(setup)?;
-    for (listener, gate) in listeners {
-        admin.listen(listener, gate);
-    }
-    Ok(admin)
+    RingThread::start(setup, if cpus.is_empty() { &[0] } else { cpus })
 }
 
 fn start_http(
     config: Arc<ArcSwap<http_io::Config>>,
-    listeners: Vec<(OwnedFd, Gate)>,
     tier: &Tier,
     admin: &AdminThread,
     chronicle: Arc<Chronicle>,
 ) -> std::io::Result<HttpThread> {
-    let http = HttpThread::start(http_io::Setup {
+    HttpThread::start(http_io::Setup {
         config,
         directory: Arc::clone(tier.directory()),
         cores: Arc::clone(tier.cores()),
         admin: admin.mailbox(),
         chronicle,
-    })?;
-    for (listener, gate) in listeners {
-        http.listen(listener, gate);
-    }
-    Ok(http)
+    })
 }
 
 fn start_names(names: Names, interval: Duration, tier: &Tier, ring: &RingThread) -> NamesThread {
@@ -317,23 +319,18 @@ fn start_names(names: Names, interval: Duration, tier: &Tier, ring: &RingThread)
 }
 
 fn start_health(
-    (config, listeners): (health::Config, Vec<OwnedFd>),
-    marks: Vec<MarkLine>,
+    (config, marks): (health::Config, Vec<MarkLine>),
     desk: Arc<Desk>,
     tier: &Tier,
     ring: &RingThread,
 ) -> std::io::Result<HealthThread> {
-    let health = HealthThread::start(health::Setup {
+    HealthThread::start(health::Setup {
         config,
         marks,
         directory: Arc::clone(tier.directory()),
         ring: ring.mailbox(),
         desk,
-    })?;
-    for listener in listeners {
-        health.listen(listener);
-    }
-    Ok(health)
+    })
 }
 
 /// Reads the backends of the settings as they are now.
@@ -355,19 +352,22 @@ fn configured(reload: &Reload) -> Configured {
 
 async fn look_after(
     shared: Shared,
-    source: ControlSource,
+    told: Told,
     master: Option<StatusReporter>,
-    reload: Reload,
-    made: Vec<KeeperEvent>,
+    leaving: Option<Leaving>,
 ) {
     let under_master = master.is_some();
+    let takes_over = leaving.is_some();
     let shared = Rc::new(shared);
-    for event in made {
-        shared.keeper_said(event);
+    if let Some(leaving) = leaving {
+        // Two of one name would be no ring. Logins are served meanwhile.
+        let wait = glommio::executor().spawn_blocking(move || leaving.wait());
+        wait.await;
     }
     shared.ring.feed(Input::Start);
     spawn_local(sweep(Rc::clone(&shared))).detach();
-    spawn_local(watch_keeper(Rc::clone(&shared))).detach();
+    let keeper = Rc::clone(&shared);
+    spawn_local(async move { keeper.watch_keeper().await }).detach();
     if let Some(master) = master {
         spawn_local(report_status(master, Rc::clone(&shared))).detach();
     }
@@ -377,69 +377,51 @@ async fn look_after(
     if !under_master && let Err(error) = systemd::notify("READY=1") {
         tracing::warn!("cannot tell systemd that we are ready: {error}");
     }
+    if takes_over {
+        // The process before may have said it last some time ago.
+        let _ = systemd::notify("STATUS=\nWATCHDOG=1");
+    }
     tracing::info!("ready: {} serving cores", shared.tier.cores().count());
-    take_notices(source, reload, under_master, &shared).await;
-    if !under_master {
-        // Nothing more can be done when systemd does not listen any more.
-        let _ = systemd::notify("STOPPING=1");
-    }
+    let successor = take_notices(told, under_master, &shared).await;
     shared.stop.set(true);
-    // New logins find no socket before the ones under way are cut, and neighbours that come back
-    // at once find nobody.
-    shared.ring.stop_listening();
-    shared.http.leave();
-    // Whoever ends has no say any more.
-    shared.health.leave();
-    shared.admin.leave();
-    if let Some(keeper) = shared.keeper.borrow_mut().take() {
-        keeper.stop();
+    match successor {
+        Some(successor) => shared.make_way(successor),
+        None => shared.end(under_master),
     }
-    shared.tier.stop();
-    // Last of all: the users of the last lookups are still told to the others.
-    shared.ring.leave();
-    if let Some(keep) = &shared.keep {
-        keep.leave();
-    }
-    tracing::info!("stopped");
 }
 
-async fn take_notices(
-    mut source: ControlSource,
-    mut reload: Reload,
-    under_master: bool,
-    shared: &Shared,
-) {
+/// Until the end; `Some`: another process has taken over.
+async fn take_notices(told: Told, under_master: bool, shared: &Shared) -> Option<Successor> {
+    let Told {
+        mut source,
+        mut reload,
+        succession,
+    } = told;
     loop {
         if let Err(error) = readable(source.as_fd()).await {
             tracing::error!("cannot wait for signals: {error}");
             Timer::new(STATUS_PAUSE).await;
         }
         loop {
-            match source.notice() {
+            match shared.next_notice(&mut source) {
                 Ok(Some(Notice::Terminate)) => {
                     tracing::info!("stopping: SIGTERM");
-                    return;
+                    return None;
                 }
                 Ok(Some(Notice::MasterGone)) => {
                     tracing::info!("stopping: Dovecot's master stops or reloads");
-                    return;
+                    return None;
                 }
                 Ok(Some(Notice::Interrupt)) if under_master => {}
                 Ok(Some(Notice::Interrupt)) => {
                     tracing::info!("stopping: SIGINT");
-                    return;
+                    return None;
                 }
-                Ok(Some(Notice::Reload)) => {
-                    let read = Arc::clone(&reload.read);
-                    let read = glommio::executor().spawn_blocking(move || read()).await;
-                    if let Some(tuning) = (reload.apply)(read, &shared.tier) {
-                        shared.names.tune(tuning.resolve_interval);
-                        if let Some(keep) = &shared.keep {
-                            keep.tune(tuning.state_interval);
-                        }
-                        shared.health.tune(tuning.health.clone());
-                        shared.sessions.store(Arc::new(tuning.sessions.clone()));
-                        shared.ring.tune(tuning);
+                Ok(Some(Notice::Reload)) => shared.reload(&mut reload).await,
+                Ok(Some(Notice::Upgrade)) => {
+                    let successor = shared.upgrade(succession.as_ref(), &mut source).await;
+                    if successor.is_some() {
+                        return successor;
                     }
                 }
                 Ok(Some(Notice::User)) => shared.log_state(),
@@ -486,76 +468,73 @@ async fn watch_over(shared: Rc<Shared>) {
     watchdog.watch(|| shared.stop.get()).await;
 }
 
-async fn watch_keeper(shared: Rc<Shared>) {
-    let socket = match &*shared.keeper.borrow() {
-        Some(keeper) => keeper.as_fd().try_clone_to_owned(),
-        None => return,
-    };
-    let socket = match socket {
-        Ok(socket) => socket,
-        Err(error) => return tracing::error!("cannot watch the keeper process: {error}"),
-    };
-    loop {
-        if socket_readable(socket.as_fd()).await.is_err() {
-            Timer::new(STATUS_PAUSE).await;
-        }
-        while let Some(event) = shared.next_from_keeper() {
-            match event {
-                Ok(event) => shared.keeper_said(event),
-                Err(error) => return tracing::error!("{error}"),
-            }
-        }
-        if shared.stop.get() {
-            return;
-        }
-    }
-}
-
 impl Shared {
-    fn next_from_keeper(&self) -> Option<Result<KeeperEvent, KeeperError>> {
-        self.keeper.borrow().as_ref()?.recv().transpose()
+    fn next_notice(&self, source: &mut ControlSource) -> Result<Option<Notice>, Errno> {
+        let earlier = self.put_off.borrow_mut().pop_front();
+        earlier.map_or_else(|| source.notice(), |notice| Ok(Some(notice)))
     }
 
-    fn keeper_said(&self, event: KeeperEvent) {
-        match event {
-            KeeperEvent::Made { index, fd } => {
-                let Some(listener) = self.kept.get(index) else {
-                    return;
-                };
-                let place = place_text(&listener.place);
-                tracing::info!("listening on {place}");
-                let is_fifo = matches!(listener.place, Place::Fifo(_));
-                let Some(used) = self.listen(fd, listener, is_fifo) else {
-                    return;
-                };
-                match self.listening.borrow_mut().insert(index, used) {
-                    Some(InUse::Cores(old)) => self.tier.unlisten(&old),
-                    Some(InUse::Ring(old)) => self.ring.unlisten(old),
-                    Some(InUse::Admin(old)) => self.admin.unlisten(old),
-                    Some(InUse::Http(old)) => self.http.unlisten(old),
-                    Some(InUse::Health(old)) => self.health.unlisten(old),
-                    None => {}
-                }
+    /// Reads the settings again.
+    async fn reload(&self, reload: &mut Reload) {
+        let read = Arc::clone(&reload.read);
+        let read = glommio::executor().spawn_blocking(move || read()).await;
+        if let Some(tuning) = (reload.apply)(read, &self.tier) {
+            self.names.tune(tuning.resolve_interval);
+            if let Some(keep) = &self.keep {
+                keep.tune(tuning.state_interval);
             }
-            KeeperEvent::Problem { text, .. } => tracing::warn!("{text}"),
-            KeeperEvent::FirstRoundDone => {}
+            self.health.tune(tuning.health.clone());
+            self.sessions.store(Arc::new(tuning.sessions.clone()));
+            self.ring.tune(tuning);
         }
     }
 
-    fn listen(&self, fd: OwnedFd, listener: &Listener, is_fifo: bool) -> Option<InUse> {
-        match listener.kind {
-            ListenerKind::Ring => Some(InUse::Ring(self.ring.listen(fd))),
-            ListenerKind::Admin => {
-                let gate = Gate(listener.allow.clone());
-                Some(InUse::Admin(self.admin.listen(fd, gate)))
-            }
-            ListenerKind::Http => {
-                let gate = Gate(listener.allow.clone());
-                Some(InUse::Http(self.http.listen(fd, gate)))
-            }
-            ListenerKind::Health => Some(InUse::Health(self.health.listen(fd))),
-            kind => self.tier.listen(fd, kind, is_fifo).map(InUse::Cores),
+    /// Hears from the process before this one that everything is ours now.
+    fn take_over(
+        &self,
+        mut before: Everything,
+    ) -> Result<(Vec<Carried>, Option<Leaving>), StartError> {
+        before
+            .wait_for_the_word()
+            .map_err(|error| StartError::NotWanted(error.to_string()))?;
+        let keeper = before.keeper.take();
+        *self.keeper.borrow_mut() = keeper.map(Keeper::taken_over);
+        let relays = std::mem::take(&mut before.relays);
+        Ok((relays, Some(before.leaving())))
+    }
+
+    /// Serves connections of the process before this one, each core as many.
+    fn take_up(&self, relays: Vec<Carried>) {
+        let cores = self.tier.cores();
+        for (at, relay) in relays.into_iter().enumerate() {
+            cores.send(at % cores.count(), Message::TakeUp(Box::new(relay)));
         }
+    }
+
+    /// Closes everything, and removes what was made.
+    fn end(&self, under_master: bool) {
+        if !under_master {
+            // Nothing more can be done when systemd does not listen any more.
+            let _ = systemd::notify("STOPPING=1");
+        }
+        // New logins find no socket before the ones under way are cut, and neighbours that come back
+        // at once find nobody.
+        self.ring.stop_listening();
+        self.http.leave();
+        // Whoever ends has no say any more.
+        self.health.leave();
+        self.admin.leave();
+        self.held.borrow_mut().clear();
+        if let Some(keeper) = self.keeper.borrow_mut().take() {
+            keeper.stop();
+        }
+        self.tier.stop();
+        // Last of all: the users of the last lookups are still told to the others.
+        self.ring.leave();
+        if let Some(keep) = &self.keep {
+            keep.leave();
+        }
+        tracing::info!("stopped");
     }
 
     /// One line about users, the ring and lookups each, and one about each core (SIGUSR1).

@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use crossbeam::channel::Sender;
 use crossbeam::utils::CachePadded;
+use parking_lot::Mutex;
 
 use super::clock;
 use super::mailbox::Mailbox;
+use super::relay::carry::Carried;
 use super::relay::conn::Role;
 use super::stats::{Counted, Stats};
+use super::takeover::channel::{Channel, ChannelError};
 use crate::core::{Mono, UserKey};
+use crate::wire::takeover::End;
 
 /// A message to a serving core.
 pub enum Message {
@@ -32,6 +36,14 @@ pub enum Message {
     Report(Sender<(usize, Stats)>),
     /// Say that you are there, by your number.
     Alive(Sender<usize>),
+    /// Neither read nor accept anything until [`Message::Thaw`], and say so, by your number.
+    Freeze(Sender<usize>),
+    /// Go on.
+    Thaw,
+    /// Show all connections to the process at the other end, and say how many that were.
+    Show(Arc<Mutex<Channel>>, Sender<Result<End, ChannelError>>),
+    /// Serve this connection of the process before us.
+    TakeUp(Box<Carried>),
     /// Close everything and end.
     Stop,
 }
@@ -200,9 +212,25 @@ impl Cores {
 
     /// The first core that does not say within `limit` that it is there.
     pub fn silent(&self, limit: Duration) -> Option<usize> {
+        self.silent_to(Message::Alive, limit)
+    }
+
+    /// Stops all cores, without a connection being touched, until [`Cores::thaw`]. `Some`: this one did not
+    /// within `limit`.
+    pub fn freeze(&self, limit: Duration) -> Option<usize> {
+        self.silent_to(Message::Freeze, limit)
+    }
+
+    /// All cores go on.
+    pub fn thaw(&self) {
+        (0..self.count()).for_each(|core| self.send(core, Message::Thaw));
+    }
+
+    /// The first core that does not answer within `limit`.
+    fn silent_to(&self, ask: fn(Sender<usize>) -> Message, limit: Duration) -> Option<usize> {
         let (sender, receiver) = crossbeam::channel::bounded(self.count());
         for core in 0..self.count() {
-            self.send(core, Message::Alive(sender.clone()));
+            self.send(core, ask(sender.clone()));
         }
         drop(sender);
         let end = crossbeam::channel::after(limit);

@@ -146,6 +146,18 @@ pub struct Backlog {
 }
 
 impl Backlog {
+    /// One in which these bytes wait.
+    pub fn of(bytes: &[u8]) -> Backlog {
+        let mut backlog = Backlog::default();
+        backlog.hold(bytes);
+        backlog
+    }
+
+    /// What waits.
+    pub fn waiting(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
     /// Bytes waiting.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.sent

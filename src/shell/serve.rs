@@ -9,6 +9,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
+use crossbeam::channel::Sender;
+use nix::poll::{PollFd, PollFlags, poll};
+
 use super::clock;
 use super::coalesce::Coalescing;
 use super::cores::{Cores, Message};
@@ -21,6 +24,8 @@ use crate::core::Mono;
 
 /// Longest wait without events; keeps the clocks of an idle core honest.
 const IDLE_MS: i32 = 1000;
+/// Longest wait for a message while frozen.
+const FROZEN_MS: u16 = 1000;
 /// Wait while nothing can be accepted, because a limit was reached.
 const FULL_MS: i32 = 20;
 /// Pause after the kernel refused a connection for want of memory or descriptors: it would refuse
@@ -45,6 +50,10 @@ struct Server {
     full: Option<Mono>,
     full_log: LogLimit,
     coalescing: Coalescing,
+    /// Nothing is read or accepted, since another process may be about to do it.
+    frozen: bool,
+    /// Who waits for that: told between two turns, when all that was begun is done.
+    freezing: Option<Sender<usize>>,
     stop: bool,
 }
 
@@ -63,10 +72,19 @@ pub async fn serve(core: usize, cores: Arc<Cores>, relay: Relay) -> io::Result<(
         full: None,
         full_log: LogLimit::default(),
         coalescing: Coalescing::new(clock::mono()),
+        frozen: false,
+        freezing: None,
         stop: false,
     };
     let mut events = Events::default();
     while !server.stop {
+        if let Some(sender) = server.freezing.take() {
+            server.freeze(&sender);
+        }
+        if server.frozen {
+            server.wait_frozen();
+            continue;
+        }
         server.pause();
         server.turn(&mut events)?;
         glommio::yield_if_needed().await;
@@ -77,6 +95,28 @@ pub async fn serve(core: usize, cores: Arc<Cores>, relay: Relay) -> io::Result<(
 }
 
 impl Server {
+    /// Waits for messages, and for nothing else: what epoll would tell of connections it tells later.
+    fn wait_frozen(&mut self) {
+        let mailbox = self.cores.mailbox_of(self.core);
+        let mut fds = [PollFd::new(mailbox.as_fd(), PollFlags::POLLIN)];
+        // An error is nothing to wait for longer.
+        let _ = poll(&mut fds, FROZEN_MS);
+        self.read_mailbox();
+    }
+
+    fn freeze(&mut self, sender: &Sender<usize>) {
+        self.frozen = true;
+        (0..self.listeners.len()).for_each(|at| self.unwatch(at));
+        // A full or closed channel means that nobody waits for the answer any more.
+        let _ = sender.try_send(self.core);
+    }
+
+    fn thaw(&mut self) {
+        if std::mem::take(&mut self.frozen) {
+            self.watch_listeners();
+        }
+    }
+
     /// Lets lookups gather, where that is worth it.
     fn pause(&mut self) {
         let began = self.relay.now();
@@ -142,6 +182,17 @@ impl Server {
                     // Likewise.
                     let _ = sender.try_send(self.core);
                 }
+                Message::Freeze(sender) => self.freezing = Some(sender),
+                Message::Thaw => self.thaw(),
+                Message::Show(channel, sender) => {
+                    // Likewise.
+                    let _ = sender.try_send(self.relay.show(&mut channel.lock()));
+                }
+                Message::TakeUp(carried) => {
+                    self.relay.take_up(*carried);
+                    self.cores
+                        .set_connections(self.core, self.relay.connections());
+                }
                 Message::Stop => self.stop = true,
             }
         }
@@ -149,7 +200,7 @@ impl Server {
 
     fn listen(&mut self, fd: Arc<OwnedFd>, role: Role) {
         self.listeners.push(Some(Listener { fd, role }));
-        if self.full.is_none() {
+        if self.full.is_none() && !self.frozen {
             self.watch(self.listeners.len() - 1);
         }
     }

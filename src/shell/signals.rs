@@ -19,15 +19,18 @@ pub enum Notice {
     Reload,
     /// SIGUSR1: reopen or report, as the caller decides.
     User,
+    /// SIGUSR2: start this program anew, and let it take over.
+    Upgrade,
     /// Dovecot's master is gone, reloads or stops: finish at once, the next one may be starting.
     MasterGone,
 }
 
-const HANDLED: [(Signal, Notice); 4] = [
+const HANDLED: [(Signal, Notice); 5] = [
     (Signal::SIGTERM, Notice::Terminate),
     (Signal::SIGINT, Notice::Interrupt),
     (Signal::SIGHUP, Notice::Reload),
     (Signal::SIGUSR1, Notice::User),
+    (Signal::SIGUSR2, Notice::Upgrade),
 ];
 
 /// Marks the master's descriptor among the epoll events.

@@ -35,6 +35,9 @@ pub enum StartError {
          or ulimit -l, or set cores lower"
     )]
     LockedMemory,
+    /// It was to take over from a process that goes on.
+    #[error("the director that was to be taken over goes on itself: {0}")]
+    NotWanted(String),
     /// A socket path is too long.
     #[error("{setting} is longer than the 107 bytes that a unix socket's path may have")]
     PathTooLong {

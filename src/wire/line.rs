@@ -82,6 +82,18 @@ impl Splitter {
         &self.unfinished
     }
 
+    /// Whether the unfinished line is too long, and skipped.
+    pub fn is_skipping(&self) -> bool {
+        self.skipping
+    }
+
+    /// Goes on where another splitter of the same stream has stopped.
+    pub fn resume(&mut self, unfinished: &[u8], skipping: bool) {
+        self.clear();
+        self.keep(unfinished);
+        self.skipping = skipping;
+    }
+
     /// Calls `each` with every complete line of the stream, without LF and CR. `limit` counts the
     /// LF. After an error the stream is of no further use.
     pub fn feed(

@@ -10,3 +10,4 @@ pub mod ipc;
 pub mod line;
 pub mod ring;
 pub mod script;
+pub mod takeover;

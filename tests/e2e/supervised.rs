@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::rig::DirectorPlacement::{SystemdLike, Unprivileged};
 use crate::rig::{
-    Case, Client, DirectorKind, DirectorPlacement, PATIENCE, Supervised, Tier, TierSpec, User,
-    descendants, now, status_field, wait_until,
+    Case, Client, DirectorKind, DirectorPlacement, LoginMode, PATIENCE, Supervised, Tier, TierSpec,
+    User, descendants, now, status_field, wait_gone, wait_until,
 };
 
 const SOON: Duration = PATIENCE;
@@ -40,6 +40,10 @@ tests! { homing, SystemdLike,
     killed_homing_hangs_nobody_24: killed(ALL_24);
     killed_homing_hangs_nobody_shared_23: killed(PROXY_23);
     killed_homing_hangs_nobody_shared_24: killed(PROXY_24);
+    taken_over_all_23: taken_over(ALL_23);
+    taken_over_all_24: taken_over(ALL_24);
+    taken_over_shared_23: taken_over(PROXY_23);
+    taken_over_shared_24: taken_over(PROXY_24);
     refuses_beside_dovecots_director: refuses(ALL_23);
 }
 
@@ -125,6 +129,42 @@ fn not_root(case: Case) {
             tier.deliver(&mut client, &["late"], "again")["codes"]["late"] == 250
         });
     }
+}
+
+/// Another process takes over: no login process notices, and the next login over the same connections to auth
+/// works at the first try.
+fn taken_over(case: Case) {
+    let mut tier = start(case);
+    let mut client = Client::new();
+    tier.open(&mut client, "early");
+    let home = tier.visit(&mut client, "imap", "late");
+    let early = tier.visit(&mut client, "imap", "early");
+    let logins = tier.proxy.service_pids("imap-login");
+    let keeper = tier.director.supervised().keeper();
+    for round in 0..3 {
+        let homing = tier.director.supervised();
+        let old = homing.main();
+        homing.signal(libc::SIGUSR2);
+        wait_gone(old);
+        assert_eq!(homing.keeper(), keeper);
+        assert!(!status_field(homing.main(), "Uid:").contains(&"0".to_owned()));
+        assert_eq!(tier.visit(&mut client, "imap", "late"), home);
+        assert_eq!(tier.visit(&mut client, "pop3", "late"), home);
+        assert_eq!(tier.visit(&mut client, "imap", "early"), early);
+        assert_eq!(client.session("imap.noop", "early")["ok"], true);
+        let token = format!("round-{round}");
+        let delivered = tier.deliver(&mut client, &["late"], &token);
+        assert_eq!(delivered["codes"]["late"], 250, "{delivered}");
+    }
+    // Those that serve one connection each end with it.
+    if case.mode == LoginMode::ManyPerProcess {
+        assert_eq!(tier.proxy.service_pids("imap-login"), logins);
+    }
+    let log = tier.proxy.log_text();
+    let lost = log
+        .lines()
+        .filter(|line| line.contains("auth") && line.contains("isconnected"));
+    assert_eq!(lost.count(), 0, "{log}");
 }
 
 fn dovecot_restarts(case: Case) {

@@ -139,7 +139,7 @@ configure() {
 install_it() {
     cp "$package" "$inside/root/homing.deb"
     must in_it dpkg -i /root/homing.deb > "$work/dpkg" 2>&1
-    for file in /usr/bin/homing /etc/homing/homing.toml /usr/share/man/man1/homing-status.1.gz \
+    for file in /usr/bin/homing /usr/sbin/homing-upgrade /etc/homing/homing.toml /usr/share/man/man1/homing-status.1.gz \
         /usr/share/bash-completion/completions/homing /usr/share/doc/homing/examples/dovecot-2.4.conf; do
         must exists "$file"
     done
@@ -187,7 +187,20 @@ use_it() {
 
 upgrade_it() {
     before=$(in_it systemctl show -P MainPID homing)
+    restarts=$(in_it systemctl show -P NRestarts homing)
+    # Logins go on all the time, and none may fail.
+    rm -f "$work/failed" "$work/enough"
+    (while [ ! -e "$work/enough" ]; do login alice || echo failed >> "$work/failed"; done) &
+    logins=$!
     must in_it dpkg -i /root/homing.deb > "$work/dpkg" 2>&1
+    sleep 2
+    touch "$work/enough"
+    wait "$logins"
+    [ ! -e "$work/failed" ] || fail "$(wc -l < "$work/failed") logins failed during an upgrade"
+    [ "$(backend_of alice)" = "$alice" ] || fail "alice has moved at an upgrade"
+    must active homing
+    [ "$(in_it systemctl show -P NRestarts homing)" = "$restarts" ] || fail "it was restarted, not upgraded"
+    must in_it sh -c 'journalctl -u homing -b | grep -q "has taken over"'
     grep -q '127.0.0.11-127.0.0.13' "$inside/etc/homing/homing.toml" || fail "settings were lost in an upgrade"
     wait_for "login after an upgrade" login alice
     [ "$(in_it systemctl show -P MainPID homing)" != "$before" ] || fail "the old program still runs after an upgrade"

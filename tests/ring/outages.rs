@@ -22,6 +22,13 @@ for_each_ring!(
     [hdd "HDD", hhd "HHD", hhh "HHH"]
 );
 
+// Dovecot's directors have nothing like it.
+for_each_ring!(
+    a_homing_is_taken_over_under_load,
+    super::taken_over,
+    [hd "HD", hdh "HDH", hhh "HHH"]
+);
+
 // Dovecot's 30 and 60 s are not Homing's, so it is no control.
 for_each_ring!(
     a_homing_dials_a_homing_again_within_seconds,
@@ -66,6 +73,26 @@ fn away_and_back(members: &'static str, end: impl Fn(&mut Ring, usize)) {
     let tally = load.finish();
     assert!(tally.elsewhere > 0, "nobody has missed a member: {tally:?}");
     ring.check_logs(&[]);
+}
+
+/// Its logins go on, in the place that it had.
+fn taken_over(members: &'static str) {
+    let mut ring = Ring::start_skewed(RingSpec::of(members), USERS);
+    let load = ring.load();
+    for _ in 0..2 {
+        for (number, _) in members.match_indices('H') {
+            thread::sleep(A_WHILE);
+            ring.take_over(number);
+            ring.agree();
+        }
+    }
+    let tally = load.finish();
+    assert_eq!(tally.elsewhere, 0, "somebody was away: {tally:?}");
+    eprintln!(
+        "{members}: {} logins, the slowest took {:?}",
+        tally.logins, tally.slowest
+    );
+    ring.check_logs(&["disconnected us with reason: Shutting down"]);
 }
 
 /// Nothing tells the others that it is away but its silence.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 pub use super::accept::Gate;
 pub use super::jobs::{Configured, Count};
@@ -15,6 +16,7 @@ use crate::core::ring::Ticket;
 use crate::shell::clock;
 use crate::shell::epoll::Events;
 use crate::shell::mailbox::Mailbox;
+use crate::shell::rest::{Rest, Resting, rest};
 use crate::shell::stats::Counted;
 
 /// Pause after a failure of the kernel.
@@ -38,6 +40,8 @@ pub enum Message {
     Failed(Ticket),
     /// The settings' backends.
     Configured(Option<Vec<IpAddr>>),
+    /// Take nothing more for a while.
+    Rest(Rest),
     /// The process ends: close everything.
     Leave,
 }
@@ -77,6 +81,13 @@ impl AdminThread {
     /// No longer accepts from a listener; its connections live on.
     pub fn unlisten(&self, number: usize) {
         self.mailbox.send(Message::Unlisten(number));
+    }
+
+    /// Takes no order and answers nothing while the guard is there. `None`: it is busy.
+    pub fn rest(&self, limit: Duration) -> Option<Resting> {
+        let (message, asked) = rest();
+        self.mailbox.send(Message::Rest(message));
+        asked.wait(limit)
     }
 
     /// Where anybody may leave messages for it.
@@ -128,6 +139,7 @@ impl AdminIo {
                         self.removed_hosts(ticket, configured.as_deref());
                     }
                 }
+                Message::Rest(rest) => rest.take(),
                 Message::Leave => {
                     self.left = true;
                     self.listeners.clear();

@@ -7,7 +7,9 @@
 //! one descriptor for each that it made, again whenever it had to make it anew. It keeps each
 //! open too: a login process that opens the proxy-notify FIFO while nobody reads it would hang,
 //! so there is always somebody, even right after the main process was killed; then the keeper
-//! unlinks everything and leaves. Both ends are one program, so the messages have no version.
+//! unlinks everything and leaves. Both ends are one program at the start. Later the keeper may be of an older
+//! version, since a main process that takes over keeps it: messages change only with the version of
+//! [`crate::wire::takeover`].
 
 mod confine;
 #[doc(hidden)]
@@ -87,7 +89,8 @@ pub enum KeeperError {
 #[derive(Debug)]
 pub struct Keeper {
     socket: Option<OwnedFd>,
-    child: Child,
+    /// `None`: an earlier main process has started it.
+    child: Option<Child>,
 }
 
 impl Keeper {
@@ -127,13 +130,27 @@ impl Keeper {
             .map_err(KeeperError::Start)?;
         Ok(Self {
             socket: Some(ours),
-            child,
+            child: Some(child),
         })
     }
 
-    /// Number of the keeper process, for the log.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// The keeper of the main process before this one, which has let it go.
+    pub fn taken_over(socket: OwnedFd) -> Keeper {
+        Keeper {
+            socket: Some(socket),
+            child: None,
+        }
+    }
+
+    /// Another main process has its socket, and goes on with it.
+    pub fn let_go(mut self) {
+        // Closed only: what this end says, like that nothing more will come, would count for both.
+        self.socket = None;
+    }
+
+    /// Number of the keeper process; `None`: it was taken over.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// The next event, or `None` when there is none by now. Never blocks.
@@ -191,13 +208,18 @@ impl Keeper {
                 Ok((bytes, _)) => bytes.is_empty(),
                 Err(errno) => !matches!(errno, Errno::EAGAIN | Errno::EINTR),
             };
-            if is_done || !matches!(self.child.try_wait(), Ok(None)) {
+            if is_done || self.has_ended() {
                 break;
             }
             std::thread::sleep(STOP_PAUSE);
         }
         // Whoever waits for it otherwise gets it when this process ends.
-        let _ = self.child.try_wait();
+        self.has_ended();
+    }
+
+    fn has_ended(&mut self) -> bool {
+        let ended = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
+        self.child.as_mut().is_some_and(ended)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::wire::line::{number, unescape};
 
 /// First minor version of auth's protocol whose login processes can be told the user's hash, and
 /// end sessions by it.
-const MINOR_WITH_USER_FIELDS: u32 = 3;
+pub(super) const MINOR_WITH_USER_FIELDS: u32 = 3;
 /// A lookup that finds a new snapshot starts again with it. Snapshots change a few times a second
 /// at most, so a second try is enough; a third means a bug, and waiting is then the safe answer.
 const TRIES: usize = 3;
@@ -37,11 +37,11 @@ pub enum Line {
 /// A lookup that waits.
 #[derive(Debug)]
 pub struct Waiting {
-    id: ConnId,
-    socket: Socket,
-    line: Zeroizing<Vec<u8>>,
-    question: Question,
-    add_hash: bool,
+    pub(super) id: ConnId,
+    pub(super) socket: Socket,
+    pub(super) line: Zeroizing<Vec<u8>>,
+    pub(super) question: Question,
+    pub(super) add_hash: bool,
     pub(super) about: LogAbout,
 }
 
@@ -54,7 +54,10 @@ pub struct LogAbout {
 
 impl LogAbout {
     fn of(line: &[u8], socket: Socket, tap: &Tap, asked: Asked) -> LogAbout {
-        let session = tap.session(asked);
+        LogAbout::with_session(line, socket, tap.session(asked))
+    }
+
+    pub(super) fn with_session(line: &[u8], socket: Socket, session: String) -> LogAbout {
         let user = match parse_reply(line, socket == Socket::Userdb) {
             Reply::Found(found) => found.name().unwrap_or_default().to_vec(),
             _ => Vec::new(),

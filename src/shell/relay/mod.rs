@@ -4,6 +4,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`batch`] | lookups of one read, answered together |
+//! | [`carry`] | connections from one process to the next |
 //! | [`conn`] | the state of one connection, as a value |
 //! | [`tap`] | what requests said, remembered until they are answered |
 //! | [`pump`] | moves bytes between a client and auth |
@@ -15,6 +16,7 @@
 //! by another process.
 
 mod batch;
+pub mod carry;
 pub mod conn;
 mod lookups;
 mod pump;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::core::lookup::Local;
 use crate::wire::auth::{About, MAX_LINE, Request, parse_about, parse_request};
 use crate::wire::line::{Splitter, number};
+use crate::wire::takeover::Unfinished;
 
 /// Requests remembered per connection, so that a failure can be logged with its session and
 /// `director_proxy_maybe` knows the client's local address. Login processes have at most as many
@@ -75,6 +76,29 @@ impl Tap {
             }
             Request::Other => {}
         });
+    }
+
+    /// The line of which the rest has not come.
+    pub fn unfinished(&self) -> Unfinished<'_> {
+        Unfinished {
+            bytes: self.lines.unfinished(),
+            skipping: self.lines.is_skipping(),
+        }
+    }
+
+    /// Requests that are not answered, and what each said.
+    pub fn open(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let said = |open: &Open| (open.id, self.said.of(open.asked));
+        self.open.iter().map(said)
+    }
+
+    /// Goes on where another tap of the same client has stopped.
+    pub fn resume(&mut self, unfinished: Unfinished<'_>, open: &[(u32, &[u8])]) {
+        self.lines.resume(unfinished.bytes, unfinished.skipping);
+        for &(id, about) in open.iter().take(OPEN_MAX) {
+            let asked = self.said.keep(whole_fields(about));
+            self.open.push_back(Open { id, asked });
+        }
     }
 
     /// Whether the bytes seen end with a complete line.

@@ -15,7 +15,7 @@ use crate::shell::clock;
 use crate::shell::directory::Directory;
 use crate::shell::health::Desk;
 use crate::shell::log_limit::{LogLimit, left_out};
-use crate::wire::health::MarkLine;
+use crate::shell::rest::{Rest, Resting, rest};
 
 /// How long the end waits for the last file.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -29,19 +29,13 @@ pub struct Setup {
     pub interval: Duration,
     /// The settings in force; the time in it does not count.
     pub head: Head,
-    /// What the file has said of who has set which backend's state.
-    pub marks: Vec<MarkLine>,
     /// See [`super::Recollection::settled`].
     pub settled: Arc<AtomicBool>,
 }
 
-/// Who has set which backend's state, as the file has said; nothing without a file.
-pub fn marks(setup: Option<&Setup>) -> Vec<MarkLine> {
-    setup.map_or_else(Vec::new, |setup| setup.marks.clone())
-}
-
 enum Message {
     Tune(Duration),
+    Rest(Rest),
     Leave(Sender<()>),
 }
 
@@ -88,6 +82,15 @@ impl Keep {
     pub fn tune(&self, interval: Duration) {
         // A thread that is not there needs not know.
         let _ = self.mailbox.send(Message::Tune(interval));
+    }
+
+    /// Writes nothing while the guard is there, since another process may be about to. `None`: it is writing, and
+    /// not done after ten seconds.
+    pub fn rest(&self) -> Option<Resting> {
+        let (message, asked) = rest();
+        // A thread that is not there does not write.
+        let _ = self.mailbox.send(Message::Rest(message));
+        asked.wait(END_LIMIT)
     }
 
     /// The process ends: writes once more. Waits for that, ten seconds at most.
@@ -137,6 +140,10 @@ impl Writer {
             match message {
                 Ok(Message::Tune(interval)) => {
                     self.setup.interval = interval;
+                    due = self.next();
+                }
+                Ok(Message::Rest(rest)) => {
+                    rest.take();
                     due = self.next();
                 }
                 Ok(Message::Leave(done)) => {

@@ -18,9 +18,10 @@ mod place;
 mod read;
 mod write;
 
-pub use keep::{Keep, Setup, marks};
+pub use keep::{Keep, Setup};
 pub use place::{look, prepare};
 pub use read::{LIMIT, Unread, at_start, read};
+pub use write::write_to;
 
 /// Users that were saved, until it is known whether they are needed.
 #[derive(Debug)]

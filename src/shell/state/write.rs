@@ -76,8 +76,12 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn write_to(
-    file: &mut File,
+/// Writes what the directory holds, and nothing more. Returns how many users that were.
+///
+/// # Errors
+/// Those of `file`.
+pub fn write_to(
+    file: &mut impl Write,
     head: &Head,
     directory: &Directory,
     marks: &[MarkLine],

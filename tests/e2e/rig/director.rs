@@ -16,7 +16,7 @@ use super::admin;
 use super::clock::{PATIENCE, wait_for, wait_until};
 use super::config::render;
 use super::dovecot::{Dovecot, HOMING, Version};
-use super::process::{Proc, signal, with_hosts};
+use super::process::{Proc, adopt_orphans, signal, with_hosts};
 use super::seat::Seat;
 use super::service;
 use super::site::Site;
@@ -352,6 +352,23 @@ impl Director {
                 });
             }
             Running::Supervised(_) | Running::Service(..) => panic!("it is not a lone process"),
+        }
+    }
+
+    /// Has another process take over from a lone Homing.
+    pub fn take_over(&mut self) {
+        adopt_orphans();
+        let (log, old) = (self.log(), self.pid());
+        signal(old, libc::SIGUSR2);
+        let pid = wait_for("another process", PATIENCE, || {
+            let said = fs::read_to_string(&log).ok()?;
+            let (_, rest) = said.rsplit_once("upgrade: process ")?;
+            let pid = rest.split(' ').next()?.parse().ok()?;
+            (pid != old).then_some(pid)
+        });
+        match &mut self.running {
+            Running::Homing(Some(homing)) => homing.taken_over_by(pid),
+            _ => panic!("not a lone Homing"),
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) use director::for_both;
 pub use director::{Director, DirectorKind, DirectorPlacement, DirectorSpec, Sockets};
 pub use dovecot::{LoginMode, Version};
 pub use heartbeat::Heartbeat;
-pub use process::{descendants, status_field};
+pub use process::{descendants, status_field, wait_gone};
 pub use scripted_auth::{ScriptedAuth, Talk};
 pub use site::Site;
 pub use stub_auth::StubAuth;

@@ -11,6 +11,9 @@ use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
 use super::clock::{PATIENCE, wait_until};
 
 /// Time a process has for a clean end before it is killed.
@@ -19,6 +22,8 @@ const STOP_LIMIT: Duration = PATIENCE;
 /// A running child process.
 pub struct Proc {
     child: Child,
+    /// What has taken over from it, and whose end was not seen.
+    heir: Option<Pid>,
 }
 
 impl Proc {
@@ -34,17 +39,34 @@ impl Proc {
             .stderr(output);
         Self {
             child: spawn(command),
+            heir: None,
         }
     }
 
-    /// Process id of the started program.
+    /// Process id of the started program, or of what has taken over from it.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.heir
+            .map_or_else(|| self.child.id(), |heir| heir.as_raw().cast_unsigned())
+    }
+
+    /// Another process has taken over; waits for the end of this one. Orphans must be ours ([`adopt_orphans`]).
+    #[allow(dead_code, reason = "not every program of tests needs it")]
+    pub fn taken_over_by(&mut self, pid: u32) {
+        wait_until("a process that was taken over ends", STOP_LIMIT, || {
+            !self.is_running()
+        });
+        self.heir = Some(Pid::from_raw(pid.cast_signed()));
     }
 
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        match self.heir {
+            Some(heir) => {
+                let seen = waitpid(heir, Some(WaitPidFlag::WNOHANG));
+                seen == Ok(WaitStatus::StillAlive)
+            }
+            None => matches!(self.child.try_wait(), Ok(None)),
+        }
     }
 
     /// Its exit status, once it has ended; `None` also when a signal ended it.
@@ -71,6 +93,10 @@ impl Proc {
         // Errors mean that it is gone already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(heir) = self.heir.filter(|_| self.is_running()) {
+            signal(heir.as_raw().cast_unsigned(), libc::SIGKILL);
+            let _ = waitpid(heir, None);
+        }
     }
 }
 
@@ -101,6 +127,12 @@ pub fn spawn(command: Command) -> Child {
         Ok(child) => child,
         Err(error) => panic!("cannot start {}: {error}", program.display()),
     }
+}
+
+/// Processes whose parent has ended become children of this program, which can then wait for them.
+#[allow(dead_code, reason = "not every program of tests needs it")]
+pub fn adopt_orphans() {
+    nix::sys::prctl::set_child_subreaper(true).expect("prctl");
 }
 
 /// Arguments of `unshare` that have a program see the site's file `hosts`, if there is one, as /etc/hosts.

@@ -12,11 +12,14 @@ use super::dovecot::HOMING;
 use super::process::{self, Proc};
 
 /// The first process of a PID namespace, so that nothing outlives the test: an unprivileged process
-/// is not killed at its parent's death. Its exit status is Homing's.
+/// is not killed at its parent's death. Its exit status is that of the first main process.
 const SUPERVISE: &str = r#"
 "$@"
 status=$?
 trap '' TERM
+tries=0
+# Another main process may have taken over from it.
+[ $status -ne 0 ] || while kill -0 -1 2>/dev/null && [ $tries -lt 6000 ]; do sleep 0.1; tries=$((tries + 1)); done
 kill -TERM -1 2>/dev/null
 tries=0
 while kill -0 -1 2>/dev/null && [ $tries -lt 500 ]; do sleep 0.1; tries=$((tries + 1)); done

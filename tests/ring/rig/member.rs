@@ -74,6 +74,11 @@ impl Member {
         end(self.director.as_mut().expect("it was started"));
     }
 
+    /// Has another process take over from it.
+    pub fn take_over(&mut self) {
+        self.director.as_mut().expect("it was started").take_over();
+    }
+
     /// Lets a process go on that was stopped with SIGSTOP. Its connections were kept all the time,
     /// but it counted as down.
     pub fn resume(&self) {

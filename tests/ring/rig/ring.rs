@@ -342,6 +342,11 @@ impl Ring {
         self.end(number, Director::stop);
     }
 
+    /// Has another process take over from a Homing, which is there all the time.
+    pub fn take_over(&mut self, number: usize) {
+        self.members[number].take_over();
+    }
+
     /// Stops a member's process for a while. The others will find out.
     pub fn pause(&mut self, number: usize) {
         self.end(number, |director| director.signal(libc::SIGSTOP));
