@@ -166,21 +166,14 @@ pub fn run(control: Control, cpus: &[usize], made: Vec<KeeperEvent>) -> Result<(
         cpus,
     )?;
     // Before this thread has its own CPU, which is one of a serving core.
-    let admin = admin_io::Setup {
-        directory: Arc::clone(control.tier.directory()),
-        initial,
-        configured: configured(&control.reload),
-        cores: Arc::clone(control.tier.cores()),
-        count: admin_io::counter(
-            Arc::clone(&between.sessions),
-            Arc::clone(control.tier.directory()),
-        ),
+    let configured = configured(&control.reload);
+    let admin = start_admin(
+        (initial, configured),
         context,
-        ring: ring.mailbox(),
-        replies: between.replies,
-        health: Arc::clone(&between.desk),
-    };
-    let admin = AdminThread::start(admin)?;
+        &control.tier,
+        &ring,
+        &between,
+    )?;
     let names = start_names(
         control.names,
         control.resolve_interval,
@@ -291,6 +284,27 @@ fn start_ring(
         health: Arc::clone(&between.desk),
     };
     RingThread::start(setup, if cpus.is_empty() { &[0] } else { cpus })
+}
+
+fn start_admin(
+    (initial, configured): (Arc<Snapshot>, Configured),
+    context: Context,
+    tier: &Tier,
+    ring: &RingThread,
+    between: &Between,
+) -> std::io::Result<AdminThread> {
+    let (sessions, directory) = (Arc::clone(&between.sessions), Arc::clone(tier.directory()));
+    AdminThread::start(admin_io::Setup {
+        directory: Arc::clone(tier.directory()),
+        initial,
+        configured,
+        cores: Arc::clone(tier.cores()),
+        count: admin_io::counter(sessions, directory),
+        context,
+        ring: ring.mailbox(),
+        replies: Arc::clone(&between.replies),
+        health: Arc::clone(&between.desk),
+    })
 }
 
 fn start_http(
