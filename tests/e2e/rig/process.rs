@@ -102,7 +102,27 @@ impl Proc {
 
 impl Drop for Proc {
     fn drop(&mut self) {
+        if thread::panicking() {
+            say_what_threads_do(self.pid());
+        }
         self.kill();
+    }
+}
+
+/// For a process that has fallen silent: in which call of the kernel each of its threads is.
+fn say_what_threads_do(pid: u32) {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    for thread in threads.into_iter().flatten().flatten() {
+        let read = |name| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+        let status = read("status");
+        let field = |name| status.lines().find(|line| line.starts_with(name));
+        eprintln!(
+            "process {pid}, {}: {}, in {}, call {}",
+            read("comm").trim(),
+            field("State:").unwrap_or("gone"),
+            read("wchan"),
+            read("syscall").trim()
+        );
     }
 }
 
