@@ -8,7 +8,7 @@ set -eu
 CARGO=${CARGO:-cargo}
 export CARGO_TERM_COLOR=never
 # Only these have a second chance.
-PROGRAMS=' e2e ring cli admin native health http chaos dovecot_service '
+PROGRAMS=' e2e ring cli admin native health http chaos takeover dovecot_service '
 # More failures are no accident.
 MOST=3
 
