@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::conn::{Conn, Greeting, Role, Side, Upstream};
 use super::lookups::{LogAbout, MINOR_WITH_USER_FIELDS, Waiting};
-use super::{ConnId, Relay, SERIAL_MASK};
+use super::{ConnId, Relay, interest};
 use crate::core::ip_text::{ip_text, parse_lenient};
 use crate::core::lookup::{Local, Socket, question, write_failure};
 use crate::core::parking::Parked;
@@ -137,14 +137,10 @@ impl Relay {
         let Ok(shown) = wire::decode::<wire::Relay<'_>>(Kind::Relay, &carried.relay) else {
             unreachable!("looked at when it came");
         };
-        let serial = self.next_serial;
-        self.next_serial = (self.next_serial + 1) & SERIAL_MASK;
-        let entry = self.conns.vacant_entry();
-        let Ok(key) = u32::try_from(entry.key()) else {
+        let Some(id) = self.next_id() else {
             return;
         };
-        let id = ConnId { key, serial };
-        let mut conn = Conn::new(serial, carried.role, carried.client);
+        let mut conn = Conn::new(id.serial, carried.role, carried.client);
         conn.client.backlog = Backlog::of(shown.to_client);
         if let Some(fd) = carried.auth {
             let mut auth = Side::new(fd);
@@ -157,7 +153,7 @@ impl Relay {
         conn.auth_minor = shown.auth_minor;
         conn.cancels = shown.cancels;
         conn.cancelled = VecDeque::from(shown.cancelled);
-        entry.insert(conn);
+        self.conns.insert(conn);
         if let Err(error) = self.watch(id) {
             tracing::error!("cannot watch a connection, closing it: {error}");
             return self.close(id);
@@ -173,12 +169,8 @@ impl Relay {
         let Some(conn) = self.conns.get(id.key as usize) else {
             return Ok(());
         };
-        let interest = match conn.role {
-            Role::Notify => Interest::Readable,
-            Role::Relay(_) | Role::Authreply(_) => Interest::Stream,
-        };
         let epoll = &self.cx.epoll;
-        epoll.add(conn.client.fd(), id.token(false), interest)?;
+        epoll.add(conn.client.fd(), id.token(false), interest(conn.role))?;
         match &conn.upstream {
             Upstream::Open(auth) => epoll.add(auth.fd().as_fd(), id.token(true), Interest::Stream),
             Upstream::None | Upstream::Dialling { .. } => Ok(()),

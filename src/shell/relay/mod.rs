@@ -261,33 +261,28 @@ impl Relay {
 
     /// Takes over a new client connection.
     pub fn adopt(&mut self, role: Role, fd: OwnedFd) {
-        let serial = self.next_serial;
-        self.next_serial = (self.next_serial + 1) & SERIAL_MASK;
-        let entry = self.conns.vacant_entry();
-        let Ok(key) = u32::try_from(entry.key()) else {
+        let Some(id) = self.next_id() else {
             return;
         };
-        let id = ConnId { key, serial };
-        let mut conn = Conn::new(serial, role, fd);
-        let interest = match role {
-            // A FIFO may be written in packets, of which each read takes one: a short read does
-            // not mean that it is empty.
-            Role::Notify => Interest::Readable,
-            Role::Relay(_) | Role::Authreply(_) => Interest::Stream,
-        };
-        if let Err(error) = self
-            .cx
-            .epoll
-            .add(conn.client.fd(), id.token(false), interest)
-        {
+        let mut conn = Conn::new(id.serial, role, fd);
+        let epoll = &self.cx.epoll;
+        if let Err(error) = epoll.add(conn.client.fd(), id.token(false), interest(role)) {
             tracing::error!("cannot watch a connection, closing it: {error}");
             return;
         }
         let greeted = pump::greet(&mut conn);
-        entry.insert(conn);
+        self.conns.insert(conn);
         if !greeted {
             self.close(id);
         }
+    }
+
+    /// The place of the next connection that is inserted. `None`: there are more than can be numbered.
+    fn next_id(&mut self) -> Option<ConnId> {
+        let serial = self.next_serial;
+        self.next_serial = (self.next_serial + 1) & SERIAL_MASK;
+        let key = u32::try_from(self.conns.vacant_key()).ok()?;
+        Some(ConnId { key, serial })
     }
 
     /// An event of one of the relay's connections comes after the next one: has its memory fetched, for
@@ -364,5 +359,15 @@ impl Drop for Context {
     fn drop(&mut self) {
         self.scratch.zeroize();
         self.out.zeroize();
+    }
+}
+
+/// What a client's descriptor is watched for.
+fn interest(role: Role) -> Interest {
+    match role {
+        // A FIFO may be written in packets, of which each read takes one: a short read does
+        // not mean that it is empty.
+        Role::Notify => Interest::Readable,
+        Role::Relay(_) | Role::Authreply(_) => Interest::Stream,
     }
 }
