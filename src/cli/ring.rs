@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::run::Refused;
 use crate::core::director::{Config, Director, Seed};
@@ -91,13 +90,12 @@ pub(super) fn names(settings: &Settings) -> Names {
 
 /// What the machine needs of the settings besides; a reload changes it at once.
 pub(super) fn limits(settings: &Settings) -> Limits {
-    let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     Limits {
-        ping_idle: nanos(settings.director_ping_idle_timeout),
-        ping_max: nanos(settings.director_ping_max_timeout),
-        kick_delay: nanos(settings.director_user_kick_delay),
-        move_limit: nanos(settings.move_timeout),
+        ping_idle: clock::nanos(settings.director_ping_idle_timeout),
+        ping_max: clock::nanos(settings.director_ping_max_timeout),
+        kick_delay: clock::nanos(settings.director_user_kick_delay),
+        move_limit: clock::nanos(settings.move_timeout),
         max_parallel_moves: number(settings.director_max_parallel_moves),
         max_parallel_kicks: number(settings.director_max_parallel_kicks),
         output_buffer: usize::try_from(settings.director_output_buffer_size).unwrap_or(usize::MAX),

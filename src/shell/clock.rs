@@ -1,5 +1,7 @@
 //! The only place where clocks are read.
 
+use std::time::Duration;
+
 use crate::core::{Mono, Wall};
 
 fn read(clock: libc::clockid_t) -> (u64, u64) {
@@ -14,6 +16,11 @@ fn read(clock: libc::clockid_t) -> (u64, u64) {
         "a clock that every supported kernel has cannot be read"
     );
     (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs())
+}
+
+/// A time of the settings in nanoseconds, as the core counts. At most 584 years.
+pub fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Monotonic time, for timeouts and latencies.

@@ -146,7 +146,7 @@ impl Worker {
     }
 
     fn plan(&mut self, now: Mono) {
-        let interval = u64::try_from(self.setup.interval.as_nanos()).unwrap_or(u64::MAX);
+        let interval = clock::nanos(self.setup.interval);
         self.next_round = (interval > 0).then(|| now.after(interval));
     }
 

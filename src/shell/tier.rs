@@ -165,7 +165,7 @@ pub fn tunables(settings: &Settings) -> Result<Tunables, StartError> {
         new_per_second: settings.new_user_rate,
         auth_login: address(&settings.auth_login_path, "auth_login_path")?,
         auth_userdb: address(&settings.auth_userdb_path, "auth_userdb_path")?,
-        lookup_timeout: u64::try_from(settings.lookup_timeout.as_nanos()).unwrap_or(u64::MAX),
+        lookup_timeout: crate::shell::clock::nanos(settings.lookup_timeout),
         batch_delay: u64::from(settings.lookup_batch_delay) * 1000,
     })
 }

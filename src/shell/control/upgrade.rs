@@ -165,7 +165,7 @@ impl Shared {
     }
 
     async fn wait_for_moves(&self, source: &mut ControlSource) -> Result<(), String> {
-        let nanos = u64::try_from(MOVES_LIMIT.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = clock::nanos(MOVES_LIMIT);
         let end = clock::mono().after(nanos);
         let directory = self.tier.directory();
         loop {

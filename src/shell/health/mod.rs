@@ -52,7 +52,7 @@ pub struct Config {
 impl Config {
     /// That of these settings.
     pub fn of(settings: &Settings, certificates: Option<Arc<Certificates>>) -> Config {
-        let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = crate::shell::clock::nanos;
         let plan = |check: &HealthCheck| Plan {
             name: check.name.clone(),
             rhythm: crate::core::health::Rhythm {

@@ -53,7 +53,7 @@ impl Probing {
         now: Mono,
     ) -> io::Result<Probing> {
         let to = SocketAddr::new(probe.ip, target.check.port);
-        let timeout = u64::try_from(target.check.timeout.as_nanos()).unwrap_or(u64::MAX);
+        let timeout = crate::shell::clock::nanos(target.check.timeout);
         Ok(Probing {
             probe,
             stream: Stream::dial(target.check.source, to)?,

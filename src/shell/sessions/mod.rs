@@ -13,11 +13,11 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
+use super::clock;
 use super::mailbox::Mailbox;
 use crate::core::ring::{Flush, FlushResult, Kick};
 use crate::core::{UserHash, UserKey};
@@ -52,7 +52,6 @@ impl Config {
     /// From the settings.
     pub fn of(settings: &Settings) -> Config {
         let command = settings.director_flush_command.as_ref();
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         // A percent sign in a program's name is one.
         let command = command.map(|path| path.display().to_string().replace('%', "%%"));
         Config {
@@ -62,8 +61,8 @@ impl Config {
                 .director_flush_socket
                 .clone()
                 .or(command.map(FlushUri::Exec)),
-            reply_limit: nanos(settings.kick_timeout),
-            move_limit: nanos(settings.move_timeout),
+            reply_limit: clock::nanos(settings.kick_timeout),
+            move_limit: clock::nanos(settings.move_timeout),
         }
     }
 }

@@ -162,7 +162,7 @@ impl Writer {
     }
 
     fn next(&self) -> Option<Mono> {
-        let nanos = u64::try_from(self.setup.interval.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = clock::nanos(self.setup.interval);
         (nanos > 0).then(|| clock::mono().after(nanos))
     }
 

@@ -85,7 +85,7 @@ impl Channel {
 
     /// Everything from now on must be over by then.
     pub fn allow(&mut self, limit: Duration) {
-        let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = clock::nanos(limit);
         self.deadline = clock::mono().after(nanos);
     }
 
